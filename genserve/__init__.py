@@ -1,0 +1,1 @@
+"""Genserve: the console script that ties the three rooms together."""

@@ -1,0 +1,1 @@
+"""The online side: HTTP, batching, cache, metrics. Knows nothing of training."""

@@ -1,0 +1,1 @@
+"""The offline side: trains generators and exports them. Knows nothing of serving."""
