@@ -1,0 +1,164 @@
+"""Runs a published ONNX generator: z in, samples out. Knows nothing of requests, seeds, repositories or judging."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from models.errors import GenserveError, Invalid, LoadError
+from models.graph import external_tensors
+from models.latents import ClassIndices, Latents
+from models.manifest import Signature, read_signature
+from models.runtime import CPU_PROVIDER, make_session
+
+Samples = NDArray[Any]  # uint8 [N, H, W, C] or float32 [N, d]
+
+DTYPES: dict[str, type] = {"image": np.uint8, "vector": np.float32}
+ONNX_TYPES = {"image": "tensor(uint8)", "vector": "tensor(float)"}
+
+
+class Generator:
+    """One ONNX Runtime session over one model.onnx. `generate` may be called from several threads at once.
+
+    Attributes:
+        signature: what decides the samples besides the weights.
+        digest: sha256 of the file, 64 hexadecimal digits.
+        providers: what the session really runs on, first preferred.
+        batch: None where samples do not depend on the batch they run in; else every run is padded to this many
+            (set by whoever checked the golden samples on this machine).
+    """
+
+    def __init__(self, session: Any, signature: Signature, digest: str) -> None:  # noqa: ANN401 onnxruntime publishes no types
+        self._session = session
+        self.signature = signature
+        self.digest = digest
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.batch: int | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        digest: str | None = None,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+        threads: int = 1,
+    ) -> "Generator":
+        """Open a model.onnx that carries its signature.
+
+        Args:
+            path: of the file; it is read once, and what was hashed is what runs.
+            digest: sha256 that the file must have; None to accept any.
+            providers: preference; see models.runtime.make_session.
+            threads: intra-op threads.
+
+        Raises:
+            LoadError: unreadable, another digest, external data, no signature, or inputs and outputs that differ from
+                the signature's.
+        """
+        path = Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise LoadError(f"cannot read {path}: {error.strerror}") from error
+        return cls.from_bytes(data, digest=digest, providers=providers, threads=threads)
+
+    @classmethod
+    def from_bytes(
+        cls,
+        data: bytes,
+        *,
+        digest: str | None = None,
+        providers: Sequence[str] = (CPU_PROVIDER,),
+        threads: int = 1,
+    ) -> "Generator":
+        """Like `open`, for the file's content."""
+        actual = sha256(data)
+        if digest is not None and actual != digest:
+            raise LoadError(f"the file's sha256 is {actual[:12]}..., expected {digest[:12]}...")
+        signature = _signature(data)
+        try:
+            session = make_session(data, providers=providers, threads=threads)
+        except GenserveError:
+            raise
+        except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
+            raise LoadError(f"ONNX Runtime refuses the file: {error}") from error
+        _check_ports(session, signature)
+        return cls(session, signature, actual)
+
+    def generate(self, z: Latents, class_idx: ClassIndices | None = None) -> Samples:
+        """Run the network.
+
+        Args:
+            z: [N, z_dim] float32.
+            class_idx: [N] int64 for a conditional generator, None for an unconditional one.
+
+        Returns:
+            uint8 [N, H, W, C] for images, float32 [N, d] for vectors.
+
+        Raises:
+            LoadError: the network's output is not what its signature promises.
+        """
+        count = len(z)
+        if self.batch is None or count == 0:
+            return self._run(z, class_idx)
+        parts = []
+        for start in range(0, count, self.batch):  # always the same shape: pad the last with its own repeats
+            rows = np.minimum(np.arange(start, start + self.batch), count - 1)
+            part = self._run(z[rows], None if class_idx is None else class_idx[rows])
+            parts.append(part[: count - start])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _run(self, z: Latents, class_idx: ClassIndices | None) -> Samples:
+        feed: dict[str, NDArray[Any]] = {"z": np.ascontiguousarray(z, np.float32)}
+        if self.signature.classes is not None:
+            if class_idx is None:
+                raise Invalid("a conditional generator needs one class for each latent", field="class_idx")
+            feed["class_idx"] = np.ascontiguousarray(class_idx, np.int64)
+        samples: Samples = self._session.run([self.signature.output_name], feed)[0]
+        expected = (len(z), *self.signature.shape)
+        if samples.shape != expected:
+            raise LoadError(f"the network answered shape {samples.shape}, its signature promises {expected}")
+        return samples
+
+
+def sha256(data: bytes) -> str:
+    """64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _signature(data: bytes) -> Signature:
+    """The signature in an ONNX file's bytes, after the checks that must come before any runtime sees them."""
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's DecodeError is no public name
+        raise LoadError(f"not an ONNX file: {error}") from error
+    if outside := external_tensors(model):
+        raise LoadError(f"external data is refused (tensor {outside[0]!r}): store the weights inside the file")
+    try:
+        return read_signature({entry.key: entry.value for entry in model.metadata_props})
+    except Invalid as error:
+        raise LoadError(error.detail) from error
+
+
+def _check_ports(session: Any, signature: Signature) -> None:  # noqa: ANN401 onnxruntime publishes no types
+    """Compare the session's declared inputs and outputs with the signature."""
+    wanted = {"z": ("tensor(float)", [signature.z_dim])}
+    if signature.classes is not None:
+        wanted["class_idx"] = ("tensor(int64)", [])
+    declared = {port.name: (port.type, list(port.shape[1:])) for port in session.get_inputs()}
+    if declared != wanted:
+        raise LoadError(f"the file's inputs are {declared}, its signature promises {wanted}")
+    if any(isinstance(port.shape[0], int) for port in session.get_inputs()):
+        raise LoadError("the batch dimension is fixed: export with a dynamic batch")
+    outputs = {port.name: port.type for port in session.get_outputs()}
+    if outputs != {signature.output_name: ONNX_TYPES[signature.kind]}:
+        raise LoadError(
+            f"the file's outputs are {outputs}, its signature promises "
+            f"{ {signature.output_name: ONNX_TYPES[signature.kind]} }"
+        )

@@ -1,0 +1,35 @@
+"""Finds the model repository that commands and servers mean. Knows nothing of what is in it."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.errors import Refused
+from models.repository import ZOO, Repository
+
+LOCAL = "repository"
+
+
+def readable_repository(environment: Mapping[str, str] = os.environ) -> Repository:
+    """GENSERVE_MODELS, else ./repository where it exists, else the shipped zoo."""
+    if named := environment.get("GENSERVE_MODELS"):
+        return Repository(named)
+    return Repository(LOCAL if Path(LOCAL).is_dir() else ZOO)
+
+
+def writable_repository(environment: Mapping[str, str] = os.environ) -> Repository:
+    """GENSERVE_MODELS, else ./repository, made from the shipped zoo where it is missing.
+
+    Raises:
+        Refused: that is the shipped zoo, which commands never change.
+    """
+    root = Path(environment.get("GENSERVE_MODELS") or LOCAL)
+    if root.exists() and root.resolve() == ZOO.resolve():
+        raise Refused(f"{root} is the shipped zoo, which is read-only: set GENSERVE_MODELS to another folder")
+    if not root.exists() and ZOO.is_dir():
+        staging = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(ZOO, staging)
+        staging.rename(root)
+    return Repository(root)

@@ -1,0 +1,100 @@
+"""Publishing: an ONNX file becomes a version of a model, with its manifest, golden samples and sample grid.
+
+Knows nothing of judging: what it is judged against comes in as a finished Reference.
+"""
+
+from importlib import metadata
+
+import msgspec
+
+from models import golden, pictures
+from models.errors import Invalid, LoadError, NotServable
+from models.foreign import adopt, is_stamped
+from models.generator import Generator
+from models.latents import draw
+from models.manifest import Classes, Manifest, Prior, Provenance
+from models.records import Reference
+from models.repository import Repository, Version, check_name, now
+
+GRID_SAMPLES = 64
+
+
+def code_version() -> str:
+    """Of the installed genserve."""
+    try:
+        return metadata.version("genserve")
+    except metadata.PackageNotFoundError:  # a source tree that was never installed
+        return "unknown"
+
+
+def publish(
+    repository: Repository,
+    name: str,
+    data: bytes,
+    *,
+    prior: Prior | None = None,
+    classes: Classes | None = None,
+    provenance: Provenance | None = None,
+    reference: Reference | None = None,
+    why: str | None = None,
+) -> Version:
+    """Add a generator to a repository as the candidate of a name.
+
+    Args:
+        repository: where to.
+        name: of the model.
+        data: a serialised ONNX model; ours (with a signature) is taken byte for byte, any other is adopted.
+        prior: what z is drawn from; needed for a foreign file, checked against the signature of ours.
+        classes: of a conditional foreign generator.
+        provenance: where it comes from; a foreign one by default.
+        reference: what the name is judged against; None leaves it as it is.
+        why: for the history.
+
+    Returns:
+        The new version.
+
+    Raises:
+        Invalid: a bad name, or a prior that is missing or wrong.
+        NotServable: the file cannot be served, and why.
+        Refused: the name is judged against something else already.
+    """
+    check_name(name)
+    stamped = _stamped(data, prior, classes)
+    try:
+        generator = Generator.from_bytes(stamped)
+        samples = golden.make(generator)
+        golden.check(generator, samples)
+    except LoadError as error:
+        raise NotServable(error.detail) from error
+    contents = {"model.onnx": stamped}
+    if generator.signature.kind == "image":
+        contents["samples.png"] = sample_grid(generator)
+    manifest = Manifest(
+        **msgspec.structs.asdict(generator.signature),
+        name=name,
+        version=0,  # the repository numbers it
+        digest=generator.digest,
+        golden=samples,
+        provenance=provenance or Provenance(source="foreign", code_version=code_version()),
+        created=now(),
+    )
+    if reference is not None:
+        repository.set_reference(name, reference)
+    return repository.publish(name, contents, manifest=manifest, why=why)
+
+
+def sample_grid(generator: Generator) -> bytes:
+    """A PNG of the first 64 seeds."""
+    images = generator.generate(*draw(generator.signature, range(GRID_SAMPLES)))
+    return pictures.png(pictures.grid(images), level=9)
+
+
+def _stamped(data: bytes, prior: Prior | None, classes: Classes | None) -> bytes:
+    if not is_stamped(data):
+        if prior is None:
+            raise Invalid("a foreign file does not say it: give normal or uniform", field="prior")
+        return adopt(data, prior=prior, classes=classes)
+    actual = Generator.from_bytes(data).signature.prior
+    if prior not in (None, actual):
+        raise Invalid(f"the file's signature says {actual}", field="prior")
+    return data

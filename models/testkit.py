@@ -1,0 +1,145 @@
+"""Fakes that are part of the product: tiny real ONNX generators, and repositories that hold them. Needs no torch."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from models.manifest import Classes, Kind, Manifest, Prior, Signature, stamp
+from models.promotion import promote
+from models.publish import publish
+from models.records import Number, Verdict
+from models.repository import Repository, Version, now
+
+
+def tiny_signature(
+    *,
+    kind: Kind = "image",
+    prior: Prior = "normal",
+    z_dim: int = 8,
+    shape: Sequence[int] | None = None,
+    classes: int = 0,
+) -> Signature:
+    """A small signature; `classes` equally frequent classes named after their indices."""
+    default = (8, 8, 1) if kind == "image" else (2,)
+    named = Classes(names=tuple(map(str, range(classes))), frequencies=(1 / classes,) * classes) if classes else None
+    return Signature(kind=kind, prior=prior, z_dim=z_dim, shape=tuple(shape or default), classes=named)
+
+
+def tiny_model(signature: Signature | None = None, *, seed: int = 0, spread: float = 40.0) -> bytes:
+    """A serialised, stamped generator: z W + class embedding + 128, as uint8 images or float32 vectors.
+
+    Args:
+        signature: what it claims to be; `tiny_signature()` by default.
+        seed: of its weights: another seed is another digest.
+        spread: standard deviation of its output, in levels.
+    """
+    signature = signature or tiny_signature()
+    stream = np.random.RandomState(seed)
+    values = int(np.prod(signature.shape))
+    weights = {"W": stream.standard_normal((signature.z_dim, values)) * spread / np.sqrt(signature.z_dim)}
+    nodes = [helper.make_node("MatMul", ["z", "W"], ["zW"])]
+    inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", signature.z_dim])]
+    last = "zW"
+    if signature.classes is not None:
+        weights["E"] = stream.standard_normal((signature.num_classes, values)) * spread
+        inputs.append(helper.make_tensor_value_info("class_idx", TensorProto.INT64, ["batch"]))
+        nodes += [
+            helper.make_node("Gather", ["E", "class_idx"], ["embedding"]),
+            helper.make_node("Add", [last, "embedding"], ["summed"]),
+        ]
+        last = "summed"
+    nodes += _finish(signature, last)
+    element = TensorProto.UINT8 if signature.kind == "image" else TensorProto.FLOAT
+    output = helper.make_tensor_value_info(signature.output_name, element, ["batch", *signature.shape])
+    tensors = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()]
+    tensors += [
+        numpy_helper.from_array(np.array([-1, *signature.shape], np.int64), "sample_shape"),
+        *(numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("low", 0), ("high", 255), ("mid", 128))),
+    ]
+    graph = helper.make_graph(nodes, "tiny", inputs, [output], initializer=tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    stamp(model, signature)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _finish(signature: Signature, last: str) -> list[onnx.NodeProto]:
+    if signature.kind == "vector":
+        return [helper.make_node("Reshape", [last, "sample_shape"], ["samples"])]
+    return [
+        helper.make_node("Add", [last, "mid"], ["centred"]),
+        helper.make_node("Clip", ["centred", "low", "high"], ["clipped"]),
+        helper.make_node("Cast", ["clipped"], ["bytes"], to=TensorProto.UINT8),
+        helper.make_node("Reshape", ["bytes", "sample_shape"], ["images"]),
+    ]
+
+
+def fake_verdict(version: Version, manifest: Manifest, *, champion: int | None = None, passed: bool = True) -> Verdict:
+    """A verdict that nobody measured, for tests of what reads verdicts."""
+    return Verdict(
+        version=version.number,
+        digest=manifest.digest,
+        decision="pass" if passed else "fail",
+        reasons=() if passed else ("FD_inf[fake@0000] 9.0 > 1.0",),
+        numbers={"FD_inf[fake@0000]": Number(value=0.5, low=0.4, high=0.6, threshold=1.0, passed=passed)},
+        policy={},
+        policy_hash="0" * 64,
+        champion=champion,
+        champion_digest=None,
+        reference="0" * 64,
+        extractor="fake@0000",
+        created=now(),
+        code_version="test",
+    )
+
+
+def publish_tiny(
+    repository: Repository, name: str = "tiny", *, signature: Signature | None = None, seed: int = 0
+) -> Version:
+    """Publish a tiny generator; it becomes the candidate, without a verdict."""
+    return publish(repository, name, tiny_model(signature, seed=seed), why="test kit")
+
+
+def promote_tiny(
+    repository: Repository, name: str = "tiny", *, signature: Signature | None = None, seed: int = 0
+) -> Version:
+    """Publish a tiny generator, give it a fake passing verdict and promote it."""
+    version = publish_tiny(repository, name, signature=signature, seed=seed)
+    champion = repository.aliases(name).champion
+    repository.add_verdict(version, fake_verdict(version, version.manifest(), champion=champion))
+    promote(repository, version, why="test kit")
+    return version
+
+
+def promoted_repository(root: str | os.PathLike[str], name: str = "tiny", **options: object) -> Repository:
+    """A repository with one promoted tiny generator; options as in `tiny_signature`."""
+    repository = Repository(Path(root))
+    promote_tiny(repository, name, signature=tiny_signature(**options))  # type: ignore[arg-type]
+    return repository
+
+
+class FakeGenerator:
+    """A generator without ONNX Runtime: sample = z * 10, as float32 [N, z_dim].
+
+    Attributes:
+        calls: sizes of the batches that were run, in order.
+    """
+
+    def __init__(self, z_dim: int = 4) -> None:
+        self.signature = tiny_signature(kind="vector", z_dim=z_dim, shape=(z_dim,))
+        self.digest = "f" * 64
+        self.providers: tuple[str, ...] = ("FakeExecutionProvider",)
+        self.batch: int | None = None
+        self.calls: list[int] = []
+
+    def generate(
+        self, z: NDArray[np.float32], class_idx: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:  # [N, z_dim] -> [N, z_dim]
+        """Ten times z."""
+        self.calls.append(len(z))
+        return z * np.float32(10)
