@@ -1,0 +1,156 @@
+"""The console script: which subcommands there are, and which function each runs. Knows nothing of what they do.
+
+Functions are named, not imported: only the subcommand that runs pays for its imports.
+
+    exit status   0 done   1 refused: an answer, not an accident   2 bad usage or input   3 something failed
+                  130 interrupted
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+
+from models.errors import GenserveError
+from serving.arguments import add_serve_arguments
+from trainer.arguments import add_export_arguments, add_train_arguments
+from trainer.extractor_arguments import add_extractor_arguments
+
+EXTRAS = {"torch": "train", "onnxscript": "train"}
+REFERENCE_HELP = "NAME (its champion), NAME@3, NAME@champion or NAME@candidate"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns its exit status."""
+    args = build_parser().parse_args(argv)
+    module, _, function = args.run.partition(":")
+    try:
+        run: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+        return run(args)
+    except GenserveError as error:
+        print(f"genserve: {error}", file=sys.stderr)
+        return error.exit_status
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"genserve: {error.name} is not installed. Mend: pip install 'genserve[{extra}]'", file=sys.stderr)
+        return 3
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("genserve: interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole tree of subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="genserve",
+        description="Trains, judges, promotes and serves generators.",
+        epilog="Exit status: 0 done, 1 refused, 2 bad usage or input, 3 something failed, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"genserve {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add(commands, "train", "trainer.commands:train", "train a GAN on a data set", add_train_arguments)
+    _add(commands, "export", "trainer.commands:export", "export a run's generator to ONNX", add_export_arguments)
+    _add(commands, "publish", "genserve.publishing:publish", "add a generator to the repository", _publish)
+    _add(commands, "evaluate", "genserve.judging:evaluate", "measure a version on the validation split", _judge)
+    _add(commands, "gate", "genserve.judging:gate", "judge a version on the gate split; keeps the verdict", _judge)
+    _add(commands, "promote", "genserve.promoting:promote", "make a judged version the champion", _promote)
+    _add(commands, "rollback", "genserve.promoting:rollback", "return to the champion before", _rollback)
+    _add(commands, "models", "genserve.listing:models", "list models, versions and verdicts", _models)
+    _add(commands, "verify", "genserve.listing:verify", "check every file of the repository", _verify)
+    _add(commands, "sample", "genserve.sampling:sample", "draw samples into a file, as the server would", _sample)
+    _add(commands, "interpolate", "genserve.sampling:interpolate", "walk between seeds into a file", _interpolate)
+    _add(commands, "serve", "serving.server:serve", "serve the champions over HTTP", add_serve_arguments)
+    _add(commands, "doctor", "genserve.doctor:doctor", "report what this machine has, and the mend for each fault")
+    extractor = commands.add_parser("extractor", help="feature extractors, which judging measures with")
+    inner = extractor.add_subparsers(metavar="COMMAND", required=True)
+    train = "trainer.extractor:train_extractor"
+    _add(inner, "train", train, "train one on a labelled data set", add_extractor_arguments)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: str,
+    summary: str,
+    arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> None:
+    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.set_defaults(run=run)
+    if arguments is not None:
+        arguments(parser)
+
+
+def _publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="FILE_OR_RUN", help="an ONNX file, or the folder of an exported run")
+    parser.add_argument("--name", required=True, help="of the model: a-z, 0-9, '.', '_' and '-'")
+    parser.add_argument("--prior", choices=("normal", "uniform"), help="what z is drawn from; needed for foreign files")
+    parser.add_argument("--data", help="what it is judged against; without it, it never passes the gate")
+    parser.add_argument("--extractor", help="feature extractor to judge with: a name or a folder")
+    parser.add_argument("--classes", type=int, metavar="K", help="of a conditional foreign file published without data")
+    parser.add_argument("--licence", help="of the data it was trained on")
+    parser.add_argument("--why", help="a note for the history")
+
+
+def _judge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
+    parser.add_argument("--num-fakes", type=int, metavar="N", help="samples to draw (default: the policy's 50,000)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _promote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
+    parser.add_argument("--why", help="the reason, for the history")
+
+
+def _rollback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of the model")
+    parser.add_argument("--why", help="the reason, for the history")
+
+
+def _models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one model, with its history")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this model")
+
+
+def _sample(parser: argparse.ArgumentParser) -> None:
+    _drawing(parser)
+    parser.add_argument("--seed", type=int, default=0, help="0 .. 4294967295; sample i has seed + i (default: 0)")
+    parser.add_argument("-n", "--num-images", type=int, default=1, metavar="K", help="how many (default: 1)")
+
+
+def _interpolate(parser: argparse.ArgumentParser) -> None:
+    _drawing(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", required=True, metavar="SEED", help="of the key frames, >= 2")
+    parser.add_argument("--frames", type=int, default=24, help="from one key frame to the next (default: 24)")
+    parser.add_argument("--fps", type=int, default=24, help="frames per second (default: 24)")
+    parser.add_argument("--loop", action="store_true", help="walk back to the first")
+    parser.add_argument("--method", choices=("auto", "slerp", "linear"), default="auto", help="(default: auto)")
+
+
+def _drawing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="NAME", help=REFERENCE_HELP)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="its ending says the format")
+    parser.add_argument("--class-idx", type=int, help="class of all samples, for a conditional generator")
+    parser.add_argument("--truncation", type=float, help="normal prior (0, 8], uniform (0, 1]")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("genserve")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

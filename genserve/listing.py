@@ -1,0 +1,85 @@
+"""`genserve models` and `genserve verify`: what is in the repository. Changes nothing."""
+
+import argparse
+import json
+import sys
+
+import msgspec
+
+from models.errors import NotFound
+from models.places import readable_repository
+from models.records import Event, Verdict
+from models.repository import Repository, Version
+from models.verify import verify as verify_repository
+
+
+def models(args: argparse.Namespace) -> int:
+    """Print models and versions; for one model its history too."""
+    repository = readable_repository()
+    names = [args.name] if args.name else repository.names()
+    if args.name and not repository.versions(args.name):
+        raise NotFound(f"there is no model {args.name!r} (models here: {', '.join(repository.names())})", field="model")
+    rows = [_row(repository, version) for name in names for version in repository.versions(name)]
+    if args.json:
+        history = {"history": msgspec.to_builtins(repository.history(args.name))} if args.name else {}
+        json.dump({"repository": str(repository.root), "versions": rows, **history}, sys.stdout, indent=2)
+        print()
+        return 0
+    _print_table(rows)
+    for event in repository.history(args.name) if args.name else ():
+        print(_told(args.name, event))
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Check every file of the repository; 1 if anything is wrong."""
+    repository = readable_repository()
+    if args.name and not repository.versions(args.name):
+        raise NotFound(f"there is no model {args.name!r} (models here: {', '.join(repository.names())})", field="model")
+    faults = 0
+    for finding in verify_repository(repository, args.name):
+        print(f"{'ok    ' if finding.fault is None else 'FAULT '} {finding.subject}", end="")
+        print("" if finding.fault is None else f": {finding.fault}")
+        faults += finding.fault is not None
+    return 1 if faults else 0
+
+
+def _row(repository: Repository, version: Version) -> dict[str, object]:
+    manifest = version.manifest()
+    aliases = repository.aliases(version.name)
+    verdicts = repository.verdicts(version)
+    return {
+        "version": str(version),
+        "alias": ", ".join(a for a in ("champion", "candidate") if getattr(aliases, a) == version.number),
+        "kind": manifest.kind,
+        "shape": "x".join(map(str, manifest.shape)),
+        "prior": manifest.prior,
+        "classes": manifest.num_classes,
+        "verdict": verdicts[-1].decision if verdicts else "none",
+        "fd": _distance(verdicts[-1]) if verdicts else "",
+        "digest": manifest.digest[:12],
+        "created": manifest.created,
+    }
+
+
+def _distance(verdict: Verdict) -> str:
+    """The verdict's FD_inf with its extractor."""
+    for name, number in verdict.numbers.items():
+        if name.startswith("FD_inf["):
+            return f"{name} {number.value:.3g}"
+    return ""
+
+
+def _print_table(rows: list[dict[str, object]]) -> None:
+    if not rows:
+        print("no models")
+        return
+    widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
+    for row in [{key: key for key in rows[0]}, *rows]:
+        print("  ".join(f"{row[key]!s:<{widths[key]}}" for key in widths).rstrip())
+
+
+def _told(name: str, event: Event) -> str:
+    replaced = f" (replacing {name}@{event.replaced})" if event.replaced else ""
+    why = f": {event.why}" if event.why else ""
+    return f"{event.when}  {event.event} {name}@{event.version}{replaced} by {event.by}{why}"

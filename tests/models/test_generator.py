@@ -1,0 +1,161 @@
+"""Opening a model.onnx: what is refused, and what runs."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from models.errors import Invalid, LoadError
+from models.generator import Generator, sha256
+from models.latents import draw
+from models.manifest import METADATA_KEY, stamp
+from models.testkit import tiny_model, tiny_signature
+
+
+def _edited(edit: object, data: bytes | None = None) -> bytes:
+    model = onnx.load_model_from_string(data or tiny_model())
+    edit(model)
+    return model.SerializeToString()
+
+
+def test_images_come_out_as_promised(tmp_path: Path) -> None:
+    """uint8 [N, H, W, C], for any N, none included."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny_model())
+    generator = Generator.open(path, digest=sha256(path.read_bytes()))
+    for count in (0, 1, 5):
+        images = generator.generate(*draw(generator.signature, range(count)))
+        assert images.shape == (count, 8, 8, 1)
+        assert images.dtype == np.uint8
+    assert generator.providers == ("CPUExecutionProvider",)
+
+
+def test_vectors_come_out_as_float32() -> None:
+    """[N, d] float32."""
+    generator = Generator.from_bytes(tiny_model(tiny_signature(kind="vector")))
+    samples = generator.generate(*draw(generator.signature, [1, 2, 3]))
+    assert samples.shape == (3, 2)
+    assert samples.dtype == np.float32
+
+
+def test_a_conditional_generator_uses_its_class() -> None:
+    """Another class is another image; none at all is refused."""
+    generator = Generator.from_bytes(tiny_model(tiny_signature(classes=3)))
+    images = [generator.generate(*draw(generator.signature, [1], class_idx=c)) for c in (0, 1)]
+    assert not np.array_equal(*images)
+    with pytest.raises(Invalid, match="one class"):
+        generator.generate(draw(generator.signature, [1]).z)
+
+
+def test_a_fixed_batch_changes_no_sample() -> None:
+    """Padding to one batch shape gives the same samples, in order, for any count."""
+    generator = Generator.from_bytes(tiny_model(tiny_signature(classes=3)))
+    drawn = draw(generator.signature, range(11))
+    free = generator.generate(*drawn)
+    generator.batch = 4
+    assert np.array_equal(generator.generate(*drawn), free)
+    assert generator.generate(*draw(generator.signature, [])).shape == (0, 8, 8, 1)
+
+
+def test_several_threads_at_once() -> None:
+    """generate is safe to call from several threads, each getting its own samples."""
+    generator = Generator.from_bytes(tiny_model())
+    expected = [generator.generate(*draw(generator.signature, [seed])) for seed in range(4)]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for _ in range(100):
+            if not np.array_equal(generator.generate(*draw(generator.signature, [seed])), expected[seed]):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_another_digest_is_refused() -> None:
+    """What was hashed is what runs."""
+    with pytest.raises(LoadError, match="sha256"):
+        Generator.from_bytes(tiny_model(), digest=sha256(tiny_model(seed=1)))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """With the system's reason."""
+    with pytest.raises(LoadError, match=r"nothing\.onnx: No such file"):
+        Generator.open(tmp_path / "nothing.onnx")
+
+
+@pytest.mark.parametrize("data", [b"", b"not onnx", tiny_model()[:-100]])
+def test_a_damaged_file_is_refused(data: bytes) -> None:
+    """Empty, foreign or cut short."""
+    with pytest.raises(LoadError):
+        Generator.from_bytes(data)
+
+
+def _external(tensor: onnx.TensorProto) -> None:
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "../../etc/passwd"
+
+
+def _hidden_external(model: onnx.ModelProto) -> None:
+    """External data inside an attribute of a node, where an initializer check does not look."""
+    constant = onnx.helper.make_node("Constant", [], ["c"], value=onnx.numpy_helper.from_array(np.zeros(2, np.float32)))
+    _external(constant.attribute[0].t)
+    model.graph.node.append(constant)
+
+
+@pytest.mark.parametrize("edit", [lambda m: _external(m.graph.initializer[0]), _hidden_external])
+def test_external_data_is_refused(edit: object) -> None:
+    """Wherever it hides: it could name any file of the machine."""
+    with pytest.raises(LoadError, match="external data"):
+        Generator.from_bytes(_edited(edit))
+
+
+def test_a_file_without_its_signature_is_refused() -> None:
+    """And one whose signature is damaged."""
+    with pytest.raises(LoadError, match="publish it first"):
+        Generator.from_bytes(_edited(lambda model: model.ClearField("metadata_props")))
+
+    def damage(model: onnx.ModelProto) -> None:
+        next(entry for entry in model.metadata_props if entry.key == METADATA_KEY).value = '{"kind": "audio"}'
+
+    with pytest.raises(LoadError, match="damaged"):
+        Generator.from_bytes(_edited(damage))
+
+
+@pytest.mark.parametrize(
+    ("claimed", "complaint"),
+    [
+        (tiny_signature(z_dim=9), "inputs"),
+        (tiny_signature(classes=2), "inputs"),
+        (tiny_signature(kind="vector", shape=(64,)), "outputs"),
+    ],
+)
+def test_a_signature_that_does_not_fit_is_refused(claimed: object, complaint: str) -> None:
+    """Inputs and outputs are held against it at opening."""
+    with pytest.raises(LoadError, match=complaint):
+        Generator.from_bytes(_edited(lambda model: stamp(model, claimed)))
+
+
+def test_a_wrong_output_shape_is_caught_when_it_runs() -> None:
+    """A graph may declare less than it does."""
+    generator = Generator.from_bytes(_edited(lambda model: stamp(model, tiny_signature(shape=(4, 16, 1)))))
+    with pytest.raises(LoadError, match=r"\(1, 8, 8, 1\)"):
+        generator.generate(*draw(generator.signature, [1]))
+
+
+def test_a_fixed_batch_dimension_is_refused() -> None:
+    """It could serve one batch size only."""
+
+    def fix(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+    with pytest.raises(LoadError, match="dynamic batch"):
+        Generator.from_bytes(_edited(fix))
