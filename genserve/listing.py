@@ -75,7 +75,8 @@ def _print_table(rows: list[dict[str, object]]) -> None:
         print("no models")
         return
     widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
-    for row in [{key: key for key in rows[0]}, *rows]:
+    header: dict[str, object] = {key: key for key in rows[0]}
+    for row in (header, *rows):
         print("  ".join(f"{row[key]!s:<{widths[key]}}" for key in widths).rstrip())
 
 

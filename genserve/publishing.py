@@ -1,0 +1,115 @@
+"""`genserve publish`: a file or a run, and data to judge it against, become a version. Knows no gate."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from models.datasets import Dataset, load_dataset
+from models.errors import Invalid, NotFound, Refused
+from models.export_record import FILE_NAME, ExportRecord, read_export_record
+from models.extractors import resolve_extractor
+from models.foreign import is_stamped
+from models.generator import Generator, sha256
+from models.manifest import Classes, Provenance
+from models.places import writable_repository
+from models.publish import code_version
+from models.publish import publish as publish_version
+from models.records import Reference
+from models.repository import check_name
+from models.sources import SOURCES
+from models.splits import SplitName
+
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "gate")
+
+
+def publish(args: argparse.Namespace) -> int:
+    """Add a generator to the repository; prints name@version."""
+    check_name(args.name)
+    path, record = _find(Path(args.source))
+    model = path.read_bytes()
+    if record is not None and record.digest != sha256(model):
+        raise Refused(f"{path} is not the file that its {FILE_NAME} describes: export the run again", field="source")
+    spec = args.data or (record.data if record is not None else None)
+    dataset = load_dataset(spec) if spec is not None else None
+    if dataset is not None:
+        _check_shape(model, dataset)
+    version = publish_version(
+        writable_repository(),
+        args.name,
+        model,
+        prior=args.prior,
+        classes=_classes(args, dataset, model),
+        provenance=_provenance(args, record),
+        reference=_reference(spec, dataset, args.extractor) if dataset is not None and spec is not None else None,
+        why=args.why or (f"checkpoint chosen by {record.chosen_by}: {record.reason}" if record is not None else None),
+    )
+    print(version)
+    return 0
+
+
+def _find(source: Path) -> tuple[Path, ExportRecord | None]:
+    """The ONNX file, and what the trainer says of it; None for a file that comes without."""
+    if source.is_dir():
+        path = source / "export" / "model.onnx"
+        if not path.is_file():
+            raise NotFound(f"{source} has no export: run `genserve export {source}` first", field="source")
+        return path, read_export_record(path.with_name(FILE_NAME))
+    if not source.is_file():
+        raise NotFound(f"{source} is neither an ONNX file nor the folder of a run", field="source")
+    return source, None
+
+
+def _check_shape(model: bytes, dataset: Dataset) -> None:
+    """A generator of another shape than its data could be published, but never judged."""
+    if not is_stamped(model):
+        return  # a foreign file's shape is known only once it ran
+    shape = Generator.from_bytes(model).signature.shape
+    if shape != dataset.shape:
+        raise Invalid(f"its samples are {dataset.shape}, the generator's are {shape}", field="data")
+
+
+def _classes(args: argparse.Namespace, dataset: Dataset | None, model: bytes) -> Classes | None:
+    """The classes of a conditional foreign generator: as in its data, or K equally frequent ones where asked."""
+    if args.classes is None:
+        return None
+    if args.classes < 1:
+        raise Invalid(f"{args.classes} is below 1", field="classes")
+    if is_stamped(model):
+        raise Invalid("the file's signature says its classes: leave this out", field="classes")
+    if dataset is None or dataset.labels is None or dataset.class_names is None:
+        names = tuple(str(i) for i in range(args.classes))
+        return Classes(names=names, frequencies=(1 / args.classes,) * args.classes)
+    if args.classes != len(dataset.class_names):
+        raise Invalid(f"{args.classes}, but the data has {len(dataset.class_names)}", field="classes")
+    labels = dataset.labels[dataset.indices["train"]]
+    counts = np.bincount(labels, minlength=args.classes).astype(float)
+    return Classes(names=dataset.class_names, frequencies=tuple((counts / counts.sum()).tolist()))
+
+
+def _provenance(args: argparse.Namespace, record: ExportRecord | None) -> Provenance:
+    if record is None:
+        return Provenance(source="foreign", data=args.data, licence=args.licence, code_version=code_version())
+    return Provenance(
+        source="trained",
+        data=record.data,
+        data_hash=record.data_hash,
+        licence=args.licence or record.licence,
+        configuration=record.configuration,
+        seed=record.seed,
+        kimg=record.checkpoint_kimg,
+        code_version=record.code_version,
+        note=f"checkpoint chosen by {record.chosen_by}: {record.reason}",
+    )
+
+
+def _reference(spec: str, dataset: Dataset, wanted: str | None) -> Reference:
+    """What the name will be judged against. Paths are kept absolute, so that the gate finds them from anywhere."""
+    extractor = resolve_extractor(wanted, dataset)
+    return Reference(
+        data=str(Path(spec).resolve()) if spec not in SOURCES else spec,
+        data_hash=dataset.content_hash,
+        splits={name: len(dataset.split(name).samples) for name in SPLITS},
+        extractor=str(Path(wanted).resolve()) if wanted and Path(wanted).is_dir() else extractor.name,
+        extractor_digest=extractor.digest,
+    )
