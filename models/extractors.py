@@ -1,0 +1,266 @@
+"""Feature extractors: ONNX files that turn samples into the vectors that measures compare. Knows no generators.
+
+An extractor lies in a folder of its own: model.onnx (input `images` uint8 [N, H, W, C] or `samples` float32 [N, d];
+outputs `features` float32 [N, D] and, for a classifier, `logits` [N, K]) and manifest.json. Numbers made with
+different extractors do not compare, so every extractor has a label, name@digest, that stands beside each number.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from models import random_features
+from models.datasets import Dataset
+from models.errors import DataError, GenserveError, LoadError, NotFound
+from models.files import write_file
+from models.graph import external_tensors
+from models.manifest import Kind
+from models.runtime import available_cores, make_session
+
+SHIPPED = Path(__file__).parent / "feature_nets"
+RANDOM: dict[Kind, str] = {"image": "random-conv", "vector": "random-fourier"}
+INPUT_NAMES: dict[Kind, str] = {"image": "images", "vector": "samples"}
+BATCH_SIZE = 250
+MAX_BATCH_VALUES = 1 << 22  # input values in one run, so that large images run in small batches
+
+Features = NDArray[np.float32]  # [N, D]
+Progress = Callable[[int], None]  # called with the number of samples done since the last call
+
+
+class ExtractorManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an extractor is: manifest.json beside its model.onnx.
+
+    Args:
+        name: for labels.
+        kind: of the samples that it takes.
+        dim: features per sample.
+        shape: a sample's shape; None for an entry that may have any size. (None, None, 1): any grey image.
+        digest: sha256 of model.onnx, 64 hexadecimal digits; set by `write_extractor`.
+        classes: what its logits stand for; None for one that does not classify.
+        data: the data set that it was trained on; None for random weights.
+        data_hash: sha256 of that data set's content.
+        accuracy: share of the validation split that it names rightly, 0..1.
+        architecture: for a person to read.
+        seed: of its training or its random weights.
+        format: of this file.
+    """
+
+    name: str
+    kind: Kind = "image"
+    dim: int
+    shape: tuple[int | None, ...]
+    digest: str = ""
+    classes: tuple[str, ...] | None = None
+    data: str | None = None
+    data_hash: str | None = None
+    accuracy: float | None = None
+    architecture: str
+    seed: int
+    format: int = 1
+
+
+class Extracted(NamedTuple):
+    """What an extractor makes of samples.
+
+    Args:
+        features: [N, D] float32.
+        class_idx: [N] int64, the class that it recognises; None for one that does not classify.
+    """
+
+    features: Features
+    class_idx: NDArray[np.int64] | None
+
+
+class Extractor:
+    """One ONNX Runtime session over an extractor's model.
+
+    Args:
+        model: the serialised ONNX file.
+        manifest: what it says of itself; its digest must be the model's.
+        threads: intra-op threads; None for all cores that this process may use.
+
+    Raises:
+        LoadError: the file's digest, inputs or outputs are not what the manifest says.
+    """
+
+    def __init__(self, model: bytes, manifest: ExtractorManifest, *, threads: int | None = None) -> None:
+        digest = hashlib.sha256(model).hexdigest()
+        if manifest.digest != digest:
+            raise LoadError(f"extractor {manifest.name}: sha256 is {digest[:12]}..., not {manifest.digest[:12]}...")
+        try:
+            self._session = make_session(model, threads=threads or available_cores())
+        except GenserveError:
+            raise
+        except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
+            raise LoadError(f"extractor {manifest.name}: ONNX Runtime refuses the file: {error}") from error
+        self.manifest = manifest
+        self._outputs = [port.name for port in self._session.get_outputs()]
+        wanted = ["features"] if manifest.classes is None else ["features", "logits"]
+        inputs = [port.name for port in self._session.get_inputs()]
+        if inputs != [INPUT_NAMES[manifest.kind]] or self._outputs != wanted:
+            raise LoadError(f"extractor {manifest.name}: has {inputs} -> {self._outputs}, must have {wanted}")
+
+    @property
+    def name(self) -> str:
+        """The name without the digest."""
+        return self.manifest.name
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the ONNX file."""
+        return self.manifest.digest
+
+    @property
+    def label(self) -> str:
+        """What stands beside each number made with it: fashion-cnn@1a2b."""
+        return f"{self.name}@{self.digest[:4]}"
+
+    @property
+    def dim(self) -> int:
+        """Features per sample."""
+        return self.manifest.dim
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The classes that it recognises, None for one that does not classify."""
+        return self.manifest.classes
+
+    def check_shape(self, kind: Kind, shape: Sequence[int]) -> None:
+        """Raises DataError where samples of that kind and shape are not what this extractor takes."""
+        takes = self.manifest.shape
+        fits = len(takes) == len(shape) and all(a in (None, b) for a, b in zip(takes, shape, strict=True))
+        if kind != self.manifest.kind or not fits:
+            wanted = " x ".join("any" if extent is None else str(extent) for extent in takes)
+            given = " x ".join(map(str, shape))
+            raise DataError(
+                f"{self.label} takes {self.manifest.kind}s of {wanted}, not {kind}s of {given}", field="extractor"
+            )
+
+    def extract(self, samples: NDArray[Any], progress: Progress | None = None) -> Extracted:
+        """Runs the network over uint8 [N, H, W, C] or float32 [N, d], batch by batch.
+
+        Raises:
+            DataError: the samples' shape is not this extractor's, or a feature is not finite.
+        """
+        self.check_shape("image" if samples.dtype == np.uint8 else "vector", samples.shape[1:])
+        size = max(1, min(BATCH_SIZE, MAX_BATCH_VALUES // int(np.prod(samples.shape[1:]))))
+        features = np.empty((len(samples), self.dim), np.float32)
+        class_idx = np.empty(len(samples), np.int64) if self.classes is not None else None
+        for start in range(0, len(samples), size):
+            rows = slice(start, start + size)
+            outputs = self._session.run(self._outputs, {INPUT_NAMES[self.manifest.kind]: samples[rows]})
+            features[rows] = outputs[0]
+            if class_idx is not None:
+                class_idx[rows] = outputs[1].argmax(1)
+            if progress is not None:
+                progress(len(outputs[0]))
+        if not np.isfinite(features).all():
+            raise DataError(f"{self.label} makes features that are not finite of these samples", field="extractor")
+        return Extracted(features, class_idx)
+
+    def features(self, samples: NDArray[Any]) -> Features:
+        """The features alone: [N, D] float32."""
+        return self.extract(samples).features
+
+    def classify(self, samples: NDArray[Any]) -> NDArray[np.int64] | None:
+        """The recognised classes alone: [N], None for an extractor that does not classify."""
+        return self.extract(samples).class_idx
+
+
+def resolve_extractor(wanted: str | os.PathLike[str] | None, dataset: Dataset) -> Extractor:
+    """The extractor that a person named, or the one that suits a data set.
+
+    The default is a shipped one only for the very data set that it was trained on; everything else gets random
+    features: convolutional for images, Fourier for vectors.
+
+    Args:
+        wanted: a shipped one's name, "random-conv", "random-fourier", an extractor's folder, or None.
+        dataset: what it is to look at; random features are made for its shape.
+
+    Raises:
+        NotFound: no such extractor.
+        DataError: it does not take this data set's samples.
+        LoadError: its files are damaged.
+    """
+    name = default_extractor(dataset) if wanted is None else os.fspath(wanted)
+    if name == "random-conv" and dataset.kind == "image":
+        extractor = make_extractor(random_features.convolutional(dataset.shape), _random_manifest(name, dataset))
+    elif name == "random-fourier" and dataset.kind == "vector":
+        extractor = make_extractor(random_features.fourier(dataset.split("train").samples), _random_manifest(name, dataset))
+    else:
+        extractor = open_extractor(name)
+    extractor.check_shape(dataset.kind, dataset.shape)
+    return extractor
+
+
+def default_extractor(dataset: Dataset) -> str:
+    """The name of the extractor that suits a data set."""
+    for folder in sorted(SHIPPED.iterdir()) if SHIPPED.is_dir() else ():
+        if folder.is_dir() and _read_manifest(folder).data_hash == dataset.content_hash:
+            return folder.name
+    return RANDOM[dataset.kind]
+
+
+def open_extractor(name_or_path: str | os.PathLike[str], *, threads: int | None = None) -> Extractor:
+    """Opens a shipped extractor by name, or any by its folder (or the model.onnx in it).
+
+    Raises:
+        NotFound: there is none; the detail lists those that are shipped.
+        LoadError: its files are damaged, or its weights lie outside the file.
+    """
+    path = Path(name_or_path)
+    folder = SHIPPED / path if (SHIPPED / path / "manifest.json").is_file() else path
+    folder = folder.parent if folder.name == "model.onnx" else folder
+    if not (folder / "manifest.json").is_file():
+        shipped = [entry.name for entry in sorted(SHIPPED.iterdir())] if SHIPPED.is_dir() else []
+        known = ", ".join([*shipped, *RANDOM.values()])
+        raise NotFound(f"{str(name_or_path)!r} is no extractor's folder and none of {known}", field="extractor")
+    manifest = _read_manifest(folder)
+    try:
+        model = (folder / "model.onnx").read_bytes()
+        outside = external_tensors(onnx.load_model_from_string(model))
+    except Exception as error:  # protobuf's DecodeError is no public name
+        raise LoadError(f"extractor {manifest.name}: model.onnx is not readable: {error}") from error
+    if outside:
+        raise LoadError(f"extractor {manifest.name}: external data is refused (tensor {outside[0]!r})")
+    return Extractor(model, manifest, threads=threads)
+
+
+def make_extractor(model: onnx.ModelProto, manifest: ExtractorManifest, *, threads: int | None = None) -> Extractor:
+    """An extractor straight from a graph, never written to disk; its digest is set here."""
+    data = model.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(data).hexdigest()
+    return Extractor(data, msgspec.structs.replace(manifest, digest=digest), threads=threads)
+
+
+def write_extractor(folder: Path, model: onnx.ModelProto, manifest: ExtractorManifest) -> Path:
+    """Writes model.onnx and manifest.json (with the digest set) into a folder, made where it is missing; returns it."""
+    data = model.SerializeToString(deterministic=True)
+    complete = msgspec.structs.replace(manifest, digest=hashlib.sha256(data).hexdigest())
+    Extractor(data, complete, threads=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / "model.onnx", data)
+    write_file(folder / "manifest.json", msgspec.json.format(msgspec.json.encode(complete), indent=2) + b"\n")
+    return folder
+
+
+def _read_manifest(folder: Path) -> ExtractorManifest:
+    path = folder / "manifest.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ExtractorManifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise LoadError(f"{path} is damaged: {error}") from error
+
+
+def _random_manifest(name: str, dataset: Dataset) -> ExtractorManifest:
+    architecture, dim = random_features.DESCRIPTIONS[name]
+    return ExtractorManifest(
+        name=name, kind=dataset.kind, dim=dim, shape=dataset.shape, architecture=architecture, seed=random_features.SEED
+    )

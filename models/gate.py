@@ -1,0 +1,225 @@
+"""Decides whether a generator may be promoted: a pure function of numbers. Knows no files, generators or extractors.
+
+G0 parity, G1 absolute quality, G2 no worse than the champion and the best ever promoted, G3 precision, recall and
+coverage against real data's own, G4 class shares (and classes asked for), G5 replayed training samples. A number that
+is missing where it is needed, or NaN, refuses.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from models.measures import Comparison, Floor, Measures, Parity
+from models.neighbours import Replay
+from models.policy import Policy
+from models.records import Number
+
+DecisionName = Literal["pass", "fail", "insufficient"]
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One number, and how it was judged.
+
+    Args:
+        gate: "G0" .. "G5"; "" for a number that is reported only.
+        name: of the measure, with its extractor: "FD_inf[fashion-cnn@1a2b]".
+        value: measured.
+        low: of its interval.
+        high: of its interval; what is compared, where there is one and small is good.
+        real: the same measure of real data in the candidate's place.
+        threshold: what it was held against.
+        passed: None where there is nothing to pass.
+        reason: why it failed, in one sentence; "" otherwise.
+    """
+
+    gate: str
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    real: float | None = None
+    threshold: float | None = None
+    passed: bool | None = None
+    reason: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate says.
+
+    Args:
+        decision: "pass", "fail", or "insufficient" where nothing failed but the reals are too few to say.
+        reasons: each failed check's, and each thing that could not be checked; for a person.
+        checks: all numbers, in the order of the gates.
+    """
+
+    decision: DecisionName
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def numbers(self) -> dict[str, Number]:
+        """The checks as a verdict keeps them."""
+        return numbers(self.checks)
+
+
+def gate(
+    candidate: Measures, floor: Floor, comparisons: Sequence[Comparison], policy: Policy, parity: Parity
+) -> Decision:
+    """Judge a candidate.
+
+    Args:
+        candidate: measured on the gate split.
+        floor: real data in its place, on the same split.
+        comparisons: with the champion and the best version ever promoted; none for a first version.
+        policy: the thresholds.
+        parity: of the published file on this machine.
+
+    Returns:
+        The decision; it is a pass only if no check failed and there were reals enough.
+    """
+    checks = (
+        _parity(parity),
+        *_quality(candidate, floor, policy),
+        *_no_worse(candidate, comparisons, policy),
+        *_floors(candidate, floor, policy),
+        *_classes(candidate, floor, policy),
+        *_replay(candidate, policy),
+    )
+    failed = tuple(check.reason for check in checks if check.passed is False)
+    if failed:
+        return Decision(decision="fail", reasons=failed, checks=checks)
+    if candidate.num_real < policy.min_gate_samples and not policy.allow_small:
+        reason = f"the gate split has {candidate.num_real} samples, {policy.min_gate_samples} are needed to say"
+        return Decision(decision="insufficient", reasons=(reason,), checks=checks)
+    return Decision(decision="pass", reasons=(), checks=checks)
+
+
+def report_checks(candidate: Measures, floor: Floor) -> tuple[Check, ...]:
+    """The same numbers without thresholds: for an evaluation, which decides nothing."""
+    policy = Policy()
+    checks = (
+        *_quality(candidate, floor, policy),
+        *_floors(candidate, floor, policy),
+        *_classes(candidate, floor, policy),
+        *_replay(candidate, policy),
+    )
+    return tuple(
+        msgspec.structs.replace(check, gate="", threshold=None, passed=None, reason="") for check in checks
+    )
+
+
+def numbers(checks: Sequence[Check]) -> dict[str, Number]:
+    """Checks by name as a verdict keeps them, each followed by real against real under "real NAME".
+
+    What is not finite is left out, since JSON cannot say it; the reasons name it.
+    """
+    kept = {}
+    for check in checks:
+        if not math.isfinite(check.value):
+            continue
+        kept[check.name] = Number(
+            value=check.value, low=check.low, high=check.high, threshold=check.threshold, passed=check.passed
+        )
+        if check.real is not None:
+            kept[f"real {check.name}"] = Number(value=check.real)
+    return kept
+
+
+# The gates. Each yields its checks; comparisons are written so that NaN fails.
+
+
+def _parity(parity: Parity) -> Check:
+    reason = "" if parity.ok else f"G0 parity: {parity.detail}"
+    return Check(gate="G0", name="parity", value=float(parity.ok), threshold=1.0, passed=parity.ok, reason=reason)
+
+
+def _quality(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
+    """G1: (FD_inf + 1.645 SE) / Tr S_real."""
+    label, real, scale = candidate.extractor, floor.measures, candidate.trace_real
+    interval = 1.96 * candidate.se
+    yield Check(gate="", name=f"FD[{label}]", value=candidate.fd, real=real.fd)
+    yield Check(
+        gate="", name=f"FD_inf[{label}]", value=candidate.fd_inf, real=real.fd_inf,
+        low=candidate.fd_inf - interval, high=candidate.fd_inf + interval,
+    )  # fmt: skip
+    upper = (candidate.fd_inf + policy.z_one_sided * candidate.se) / scale
+    yield _at_most(
+        "G1", f"FD_inf/Tr[{label}]", candidate.fd_inf / scale, upper, policy.max_fd, real=real.fd_inf / scale
+    )
+    interval = 1.96 * candidate.kid_se
+    yield Check(
+        gate="", name=f"KID[{label}]", value=candidate.kid, real=real.kid,
+        low=candidate.kid - interval, high=candidate.kid + interval,
+    )  # fmt: skip
+
+
+def _no_worse(candidate: Measures, comparisons: Sequence[Comparison], policy: Policy) -> Iterator[Check]:
+    """G2: delta + 1.645 SE_delta against max(10 % of the other's FD_inf, 0.002 Tr S_real)."""
+    for other in comparisons:
+        margin = max(policy.margin_relative * other.fd_inf, policy.margin_absolute * candidate.trace_real)
+        upper = other.delta + policy.z_one_sided * other.se
+        name = f"FD_inf[{candidate.extractor}] - {other.role} @{other.version}'s"
+        yield _at_most("G2", name, other.delta, upper, margin)
+
+
+def _floors(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
+    """G3: precision, recall and coverage as shares of real against real's."""
+    label, scores, real = candidate.extractor, candidate.scores, floor.measures.scores
+    shares = (policy.min_precision, policy.min_recall, None, policy.min_coverage)
+    for measure, value, best, share in zip(scores._fields, scores, real, shares, strict=True):
+        name = f"{measure}[{label}]"
+        if share is None:
+            yield Check(gate="", name=name, value=value, real=best)
+            continue
+        threshold = share * best
+        passed = value >= threshold
+        reason = "" if passed else f"G3 {name} {value:.3f} < {share:.2f} x real {best:.3f} = {threshold:.3f}"
+        yield Check(
+            gate="G3", name=name, value=value, real=best, threshold=threshold, passed=passed, reason=reason
+        )
+
+
+def _classes(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
+    """G4: no class below 0.3 of its real share; classes asked for are recognised about as often as real ones."""
+    if candidate.class_shares is not None and floor.class_shares is not None and floor.class_names is not None:
+        for name, share, real in zip(floor.class_names, candidate.class_shares, floor.class_shares, strict=True):
+            threshold = policy.min_class_share * real
+            passed = share >= threshold
+            measure = f"share of {name}[{candidate.extractor}]"
+            reason = "" if passed else (
+                f"G4 {measure} {share:.3f} < {policy.min_class_share:.2f} x real {real:.3f} = {threshold:.3f}"
+            )  # fmt: skip
+            yield Check(
+                gate="G4", name=measure, value=share, real=real, threshold=threshold, passed=passed, reason=reason
+            )
+    if candidate.class_accuracy is not None and floor.class_accuracy is not None:
+        value, real = candidate.class_accuracy, floor.class_accuracy
+        threshold = real - policy.max_class_accuracy_loss
+        passed = value >= threshold
+        measure = f"class accuracy[{candidate.extractor}]"
+        reason = "" if passed else f"G4 {measure} {value:.3f} < real {real:.3f} less {policy.max_class_accuracy_loss:.2f} = {threshold:.3f}"
+        yield Check(gate="G4", name=measure, value=value, real=real, threshold=threshold, passed=passed, reason=reason)
+
+
+def _replay(candidate: Measures, policy: Policy) -> Iterator[Check]:
+    """G5: the upper bound of the share of fakes that lie nearer to the training set than held-out samples do."""
+    spaces: tuple[tuple[str, Replay | None], ...] = (
+        (f"replay[{candidate.extractor}]", candidate.replay),
+        ("replay[samples]", candidate.pixel_replay),
+    )
+    for name, found in spaces:
+        value, upper = (found.share, found.upper) if found is not None else (math.nan, math.nan)
+        yield _at_most("G5", name, value, upper, policy.max_replay)
+    if candidate.duplicates is not None:
+        yield Check(gate="", name="exact copies", value=candidate.duplicates)
+
+
+def _at_most(gate: str, name: str, value: float, upper: float, limit: float, *, real: float | None = None) -> Check:
+    """A check that the upper bound of a value does not exceed a limit."""
+    passed = upper <= limit
+    reason = "" if passed else f"{gate} {name} {value:.4g}, upper bound {upper:.4g} > {limit:.4g}"
+    return Check(
+        gate=gate, name=name, value=value, high=upper, real=real, threshold=limit, passed=passed, reason=reason
+    )

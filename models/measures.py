@@ -1,0 +1,93 @@
+"""The numbers that a generator is judged by, as plain values. Knows neither how they are measured nor thresholds."""
+
+import msgspec
+
+from models.neighbours import Replay, Scores
+
+
+class Measures(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything measured of one generator on one split; NaN is a value that refuses wherever it is tested.
+
+    Args:
+        extractor: label of the extractor that every number but pixel replay was made with.
+        num_fake: fakes behind FD.
+        num_real: reals of the split.
+        num_neighbours: fakes (and at most as many reals) behind KID and the neighbour scores.
+        fd: Frechet distance at these numbers of samples.
+        fd_inf: the same without bias; may be slightly negative.
+        se: standard error of both.
+        trace_real: Tr of the reals' covariance, the scale of FD.
+        kid: kernel distance, unbiased.
+        kid_se: its standard error.
+        scores: precision, recall, density, coverage.
+        class_shares: share of fakes recognised as each class; None where the extractor does not know the data's.
+        class_accuracy: share of fakes recognised as the class asked for; None where that cannot be said.
+        replay: in feature space; None for real against real.
+        pixel_replay: on the samples themselves.
+        duplicates: share of fakes that are exact copies of training samples.
+    """
+
+    extractor: str
+    num_fake: int
+    num_real: int
+    num_neighbours: int
+    fd: float
+    fd_inf: float
+    se: float
+    trace_real: float
+    kid: float
+    kid_se: float
+    scores: Scores
+    class_shares: tuple[float, ...] | None = None
+    class_accuracy: float | None = None
+    replay: Replay | None = None
+    pixel_replay: Replay | None = None
+    duplicates: float | None = None
+
+
+class Floor(msgspec.Struct, frozen=True, kw_only=True):
+    """Real against real: what a perfect generator would measure, from training samples in the fakes' place.
+
+    Args:
+        measures: of as many training samples as there are fakes, or of all where they are fewer.
+        class_names: what class shares stand for; None without classes.
+        class_shares: of the split's reals, as the extractor recognises them.
+        class_accuracy: share of the reals that the extractor recognises rightly.
+    """
+
+    measures: Measures
+    class_names: tuple[str, ...] | None = None
+    class_shares: tuple[float, ...] | None = None
+    class_accuracy: float | None = None
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A candidate against another version, both measured on the same reals under the same policy.
+
+    Args:
+        role: "champion", or "best" for the best version ever promoted.
+        version: its number.
+        digest: of its model.onnx.
+        fd_inf: its own, measured now.
+        delta: the candidate's FD_inf less its own.
+        se: standard error of delta, paired.
+    """
+
+    role: str
+    version: int
+    digest: str
+    fd_inf: float
+    delta: float
+    se: float
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the file makes here the samples that it was published with, in whatever batch they run.
+
+    Args:
+        ok: the golden samples agree.
+        detail: what was found, for a person.
+    """
+
+    ok: bool
+    detail: str

@@ -1,0 +1,151 @@
+"""Measures by nearest neighbours: precision, recall, density, coverage, and the share of replayed training samples.
+
+Knows no extractors: it compares rows of features or of pixels. Distance matrices are made block by block.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+
+from models.blocks import rows_per_block
+
+K_PRECISION = 3  # Kynkaanniemi et al. 2019
+K_DENSITY = 5  # Naeem et al. 2020
+REPLAY_QUANTILE = 0.005  # of held-out samples' distances to the training set
+CONFIDENCE = 0.95
+BASE_ROWS = 8192  # of a training set at once, in float32
+CENTRED_BY = 10_000  # rows whose mean is taken off before distances, against cancellation
+
+Matrix = NDArray[np.float64]
+Distances = NDArray[np.float64]  # [N]
+
+
+class Scores(NamedTuple):
+    """How fakes cover reals and reals cover fakes, each in 0..1 but density, which has no upper end.
+
+    None has a value free of the number of samples: compare only at the same numbers.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+class Replay(NamedTuple):
+    """How many fakes lie nearer to the training set than held-out samples do.
+
+    Args:
+        share: of fakes within `distance` of a training sample; the expected share of honest fakes is 0.005.
+        upper: one-sided 95 % upper bound of the share (Clopper & Pearson 1934).
+        distance: the 0.5 % quantile of held-out samples' distances.
+    """
+
+    share: float
+    upper: float
+    distance: float
+
+
+def neighbour_scores(fake: NDArray[Any], real: NDArray[Any]) -> Scores:
+    """Precision and recall (k = 3), density and coverage (k = 5) of features [M, d] against [N, d].
+
+    With B_k(x) the open ball round x that reaches to its k-th neighbour in its own set: precision is the share of
+    fakes in some B_3(real), recall the share of reals in some B_3(fake), density 1/(5M) times the number of pairs with
+    the fake in B_5(real), coverage the share of B_5(real) that hold a fake.
+
+    Raises:
+        ValueError: fewer than 6 of either.
+    """
+    if min(len(fake), len(real)) <= K_DENSITY:
+        raise ValueError(f"{len(fake)} fakes and {len(real)} reals: more than {K_DENSITY} of each are needed")
+    centre = np.asarray(real, np.float64).mean(0)  # keeps |x|^2 + |y|^2 - 2xy from cancelling
+    g, r = np.asarray(fake, np.float64) - centre, np.asarray(real, np.float64) - centre
+    real_3, real_5 = _radii(r, (K_PRECISION, K_DENSITY))
+    (fake_3,) = _radii(g, (K_PRECISION,))
+    precise = np.empty(len(g), bool)
+    recalled, covered = np.zeros(len(r), bool), np.zeros(len(r), bool)
+    pairs = 0
+    for rows, squares in _square_distances(g, r):
+        precise[rows] = (squares < real_3).any(1)
+        recalled |= (squares < fake_3[rows, None]).any(0)
+        inside = squares < real_5
+        pairs += int(inside.sum())
+        covered |= inside.any(0)
+    return Scores(float(precise.mean()), float(recalled.mean()), pairs / (K_DENSITY * len(g)), float(covered.mean()))
+
+
+def nearest_distances(queries: NDArray[Any], base: NDArray[Any]) -> Distances:
+    """Each query's distance to its nearest row of base: [N, d], [M, d] -> [N] float64.
+
+    The neighbour is found in float32, its distance computed again in float64: a copy is at exactly 0.
+    """
+    centre = np.asarray(base[:CENTRED_BY], np.float32).mean(0)
+    nearest = np.zeros(len(queries), np.int64)
+    closest = np.full(len(queries), -np.inf, np.float32)
+    for start in range(0, len(base), BASE_ROWS):
+        y = np.asarray(base[start : start + BASE_ROWS], np.float32) - centre
+        half_norms = (y * y).sum(1) / 2
+        for rows in _slices(len(queries), rows_per_block(len(y), 4)):
+            closeness = (np.asarray(queries[rows], np.float32) - centre) @ y.T  # (|x|^2 - |x - y|^2) / 2 after:
+            closeness -= half_norms
+            found = closeness.argmax(1)
+            best = closeness[np.arange(len(found)), found]
+            nearest[rows] = np.where(best > closest[rows], found + start, nearest[rows])
+            closest[rows] = np.maximum(best, closest[rows])
+    distances = np.empty(len(queries))
+    for rows in _slices(len(queries), rows_per_block(base.shape[1])):
+        gap = np.asarray(queries[rows], np.float64) - np.asarray(base[nearest[rows]], np.float64)
+        distances[rows] = np.sqrt((gap * gap).sum(1))
+    return distances
+
+
+def replay(fake: Distances, held_out: Distances) -> Replay:
+    """The replay share from the distances of fakes and of held-out samples to the training set."""
+    limit = float(np.quantile(held_out, REPLAY_QUANTILE))
+    count = int((fake <= limit).sum())  # <=: where real sets repeat themselves the quantile is 0
+    return Replay(count / len(fake), upper_bound(count, len(fake)), limit)
+
+
+def upper_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float:
+    """The one-sided upper bound of a share, exact for the binomial (Clopper & Pearson 1934)."""
+    return 1.0 if count >= total else float(betaincinv(count + 1, total - count, confidence))
+
+
+def exact_duplicates(fake: NDArray[Any], train: NDArray[Any]) -> float:
+    """The share of fakes [N, ...] whose bytes are those of a training sample [M, ...]."""
+    known = set(_digests(train))
+    return sum(digest in known for digest in _digests(fake)) / len(fake)
+
+
+def _digests(samples: NDArray[Any]) -> Iterator[bytes]:
+    return (hashlib.blake2b(np.ascontiguousarray(sample), digest_size=16).digest() for sample in samples)
+
+
+def _slices(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _radii(x: Matrix, ks: tuple[int, ...]) -> list[Distances]:  # [N, d] -> squared distances [N], one for each k
+    """Each row's squared distance to its k-th nearest other row."""
+    radii = np.empty((len(ks), len(x)))
+    for rows, squares in _square_distances(x, x):
+        squares[np.arange(len(squares)), np.arange(rows.start, rows.start + len(squares))] = -1  # itself comes first
+        ordered = np.partition(squares, ks, axis=1)
+        radii[:, rows] = ordered[:, list(ks)].T
+    return list(radii)
+
+
+def _square_distances(x: Matrix, y: Matrix) -> Iterator[tuple[slice, Matrix]]:
+    """The squared distances of consecutive rows of x to all of y: slices with [B, M] arrays."""
+    norms = (y * y).sum(1)
+    for rows in _slices(len(x), rows_per_block(len(y))):
+        block = x[rows]
+        squares = block @ y.T
+        squares *= -2
+        squares += norms
+        squares += (block * block).sum(1)[:, None]
+        yield rows, np.maximum(squares, 0, out=squares)

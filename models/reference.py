@@ -1,0 +1,126 @@
+"""What real data looks like to an extractor, computed once and kept by content hash. Knows no generators or thresholds.
+
+Each split is kept in a file of its own, so that an evaluation on the validation split never opens the gate split.
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets import Dataset, Split
+from models.extractors import Extracted, Extractor, Progress
+from models.files import replace_file
+from models.splits import SplitName
+
+FORMAT = 1
+log = logging.getLogger(__name__)
+
+Stage = Callable[[str, int], Progress]  # (what is done, how many samples) -> called with samples done
+
+
+class RealFeatures:
+    """A data set as an extractor sees it: features and recognised classes of each split, made when first asked for.
+
+    Args:
+        dataset: the real data.
+        extractor: it takes the data set's samples.
+        cache: folder for what was computed; None keeps nothing on disk.
+    """
+
+    def __init__(self, dataset: Dataset, extractor: Extractor, *, cache: Path | None = None) -> None:
+        extractor.check_shape(dataset.kind, dataset.shape)
+        self.dataset = dataset
+        self.extractor = extractor
+        self._cache = cache
+        self._splits: dict[SplitName, Split] = {}
+        self._extracted: dict[SplitName, Extracted] = {}
+
+    @property
+    def hash(self) -> str:
+        """sha256 of data and extractor: verdicts over one reference compare, others do not."""
+        return hashlib.sha256(f"{self.dataset.content_hash} {self.extractor.digest}".encode()).hexdigest()
+
+    @property
+    def knows_classes(self) -> bool:
+        """Whether the extractor recognises this very data set's classes."""
+        return self.dataset.labels is not None and self.extractor.classes == self.dataset.class_names
+
+    def split(self, name: SplitName) -> Split:
+        """The samples of a split."""
+        if name not in self._splits:
+            self._splits[name] = self.dataset.split(name)
+        return self._splits[name]
+
+    def extracted(self, name: SplitName, stage: Stage | None = None) -> Extracted:
+        """Features and recognised classes of a split: from memory, from the cache, or computed and kept."""
+        if name not in self._extracted:
+            split = self.split(name)
+            path = self._path(name, split)
+            found = _read(path, len(split.samples), self.extractor) if path is not None else None
+            if found is None:
+                progress = stage(f"features of the {name} split", len(split.samples)) if stage else None
+                found = self.extractor.extract(split.samples, progress)
+                if path is not None:
+                    _write(path, found)
+            self._extracted[name] = found
+        return self._extracted[name]
+
+    def _path(self, name: SplitName, split: Split) -> Path | None:
+        """The cache file; its name covers all that decides its content."""
+        if self._cache is None:
+            return None
+        key = hashlib.sha256(f"{FORMAT} {self.hash} {name} ".encode())
+        key.update(np.ascontiguousarray(split.indices).tobytes())
+        return self._cache / f"{self.extractor.name}-{name}-{key.hexdigest()[:32]}.npz"
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """GENSERVE_DATA/cache, else XDG_CACHE_HOME/genserve, else ~/.cache/genserve."""
+    if data := environment.get("GENSERVE_DATA"):
+        return Path(data) / "cache"
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genserve"
+
+
+def _checksum(extracted: Extracted) -> NDArray[np.uint8]:  # [32]
+    digest = hashlib.sha256(np.ascontiguousarray(extracted.features).tobytes())
+    if extracted.class_idx is not None:
+        digest.update(np.ascontiguousarray(extracted.class_idx).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _read(path: Path, count: int, extractor: Extractor) -> Extracted | None:
+    """What a cache file holds; None where there is none, or where it is damaged: it is then made anew."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            class_idx = archive["class_idx"] if extractor.classes is not None else None
+            extracted = Extracted(archive["features"], class_idx)
+            whole = np.array_equal(archive["checksum"], _checksum(extracted))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s is damaged (%s) and is made anew", path, error)
+        return None
+    if not whole or extracted.features.shape != (count, extractor.dim):
+        log.warning("%s is damaged (its checksum differs) and is made anew", path)
+        return None
+    return extracted
+
+
+def _write(path: Path, extracted: Extracted) -> None:
+    """Keep features; a cache that cannot be written is no reason to stop."""
+    arrays = {"features": extracted.features, "checksum": _checksum(extracted)}
+    if extracted.class_idx is not None:
+        arrays["class_idx"] = extracted.class_idx
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, buffer.getvalue())

@@ -1,0 +1,213 @@
+"""Trains a small classifier whose features judge generators, and writes it as an ONNX extractor.
+
+Knows nothing of generators, and never opens the gate split: the classifier learns from the training split and
+its accuracy is measured on the validation split.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.datasets import Dataset, Split, load_dataset
+from models.errors import DataError, Invalid
+from models.extractors import ExtractorManifest, write_extractor
+
+FEATURES = 128
+BATCH_SIZE = 256
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.05
+LABEL_SMOOTHING = 0.05
+MAX_SHIFT = 2  # pixels
+
+
+class Block(nn.Module):
+    """3x3 convolution, BatchNorm, ReLU: [N, C_in, H, W] -> [N, C_out, H / stride, W / stride]."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the block."""
+        return F.relu(self.norm(self.conv(x)))
+
+    def folded(self) -> "Block":
+        """Puts the BatchNorm into the convolution's weights, for evaluation only; changes this block."""
+        assert isinstance(self.norm, nn.BatchNorm2d)  # noqa: S101 (narrows the type)
+        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
+        return self
+
+
+class FeatureNet(nn.Module):
+    """The classifier: uint8 images [N, H, W, C] -> features [N, 128] float32 and logits [N, K] float32.
+
+    Normalisation lies inside; a global mean over positions accepts any height and width.
+    """
+
+    def __init__(self, shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        height, width, channels = shape
+        stages = max(2, round(math.log2(min(height, width) / 7)))  # 28 and 32 pixels: 2; 64: 3
+        widths = [32, *(min(FEATURES, 64 << i) for i in range(stages - 1)), FEATURES]
+        blocks = [Block(channels, widths[0])]
+        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+            blocks += [Block(inputs, outputs, stride=2), Block(outputs, outputs)]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(FEATURES, num_classes)
+        self.architecture = "conv3x3-bn-relu " + "-".join(map(str, widths)) + ", global mean, linear"
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes features and logits."""
+        x = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+        features = self.blocks(x).float().mean((2, 3))
+        return features, self.head(features)
+
+    def fold(self) -> "FeatureNet":
+        """Goes to evaluation and puts every BatchNorm into its convolution."""
+        self.eval()
+        for block in self.blocks:
+            assert isinstance(block, Block)  # noqa: S101 (narrows the type)
+            block.folded()
+        return self
+
+
+class Trained(NamedTuple):
+    """A trained classifier and the share of the validation split that it names rightly."""
+
+    network: FeatureNet
+    accuracy: float
+
+
+def shift(images: NDArray[np.uint8], random: np.random.RandomState) -> NDArray[np.uint8]:
+    """Moves each image [N, H, W, C] by up to MAX_SHIFT pixels each way; what enters repeats the border."""
+    n, height, width, _ = images.shape
+    padded = np.pad(images, ((0, 0), (MAX_SHIFT, MAX_SHIFT), (MAX_SHIFT, MAX_SHIFT), (0, 0)), mode="edge")
+    top, left = random.randint(0, 2 * MAX_SHIFT + 1, (2, n, 1))
+    rows, columns = top + np.arange(height), left + np.arange(width)
+    return padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def batches(split: Split, random: np.random.RandomState) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields one epoch of shifted images uint8 [B, H, W, C] and labels int64 [B], without a ragged tail."""
+    order = random.permutation(len(split.samples))
+    for start in range(0, max(len(order) - BATCH_SIZE, 0) + 1, BATCH_SIZE):
+        chosen = order[start : start + BATCH_SIZE]
+        yield torch.from_numpy(shift(split.samples[chosen], random)), torch.from_numpy(_labels(split)[chosen])
+
+
+def fit(train: Split, validation: Split, num_classes: int, *, epochs: int, seed: int) -> Trained:
+    """Trains a classifier on `train` and measures it on `validation`; prints a line for each epoch to stderr."""
+    torch.manual_seed(seed)
+    random = np.random.RandomState(seed)
+    network = FeatureNet(train.samples.shape[1:], num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    steps = epochs * max(1, len(train.samples) // BATCH_SIZE)
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.2)
+    for epoch in range(epochs):
+        network.train()
+        loss = torch.zeros(())
+        for images, labels in batches(train, random):
+            with torch.autocast("cpu", torch.bfloat16):
+                _, logits = network(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        print(f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}", file=sys.stderr, flush=True)
+    network.fold()
+    return Trained(network, accuracy(network, validation))
+
+
+@torch.inference_mode()
+def accuracy(network: FeatureNet, split: Split) -> float:
+    """Returns the share of `split` that the network names rightly, in 0..1; float32 arithmetic."""
+    network.eval()
+    right = 0
+    for start in range(0, len(split.samples), 1000):
+        _, logits = network(torch.from_numpy(split.samples[start : start + 1000]))
+        right += int((logits.argmax(1).numpy() == _labels(split)[start : start + 1000]).sum())
+    return right / len(split.samples)
+
+
+def export(network: FeatureNet, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """Turns a folded network into an ONNX graph `images` uint8 [N, H, W, C] -> `features`, `logits`; N, H, W dynamic."""
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.onnx.export(
+        network.eval(),
+        (torch.zeros((2, *shape), dtype=torch.uint8),),
+        input_names=["images"],
+        output_names=["features", "logits"],
+        dynamic_shapes={"images": {0: dynamic, 1: dynamic, 2: dynamic}},
+        external_data=False,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None  # noqa: S101 (narrows the type)
+    return _without_traces(program.model_proto)
+
+
+def train_extractor(args: argparse.Namespace) -> int:
+    """Runs `genserve extractor train`; returns 0. Raises DataError for data without labels, Invalid for options."""
+    if args.epochs < 1:
+        raise Invalid(f"must be at least 1, got {args.epochs}", field="epochs")
+    dataset = _labelled_images(args.data)
+    name = args.name or f"{dataset.name}-cnn"
+    assert dataset.class_names is not None  # noqa: S101 (checked by _labelled_images)
+    train, validation = dataset.split("train"), dataset.split("validation")
+    trained = fit(train, validation, len(dataset.class_names), epochs=args.epochs, seed=args.seed)
+    shape = tuple(train.samples.shape[1:])
+    manifest = ExtractorManifest(
+        name=name,
+        dim=FEATURES,
+        shape=(None, None, shape[2]),
+        classes=dataset.class_names,
+        data=dataset.name,
+        data_hash=dataset.content_hash,
+        accuracy=round(trained.accuracy, 4),
+        architecture=trained.network.architecture,
+        seed=args.seed,
+    )
+    folder = write_extractor(args.output or Path("extractors") / name, export(trained.network, shape), manifest)
+    print(f"{folder}: {trained.accuracy:.2%} right on the {len(validation.samples)} images of the validation split")
+    return 0
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Removes the stack traces that the exporter leaves in the file; they name this machine's paths."""
+    model.doc_string = ""
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input):
+        part.ClearField("metadata_props")
+    for node in model.graph.node:
+        node.doc_string = ""
+    for port in (*model.graph.output, *model.graph.initializer):
+        port.ClearField("metadata_props")
+    return model
+
+
+def _labelled_images(spec: str) -> Dataset:
+    """Loads DATA; raises DataError where it is no labelled image set."""
+    dataset = load_dataset(spec)
+    if dataset.kind != "image":
+        raise DataError(f"{dataset.name} holds vectors; an extractor is trained on images", field="data")
+    if dataset.labels is None or dataset.class_names is None:
+        raise DataError(f"{dataset.name} has no labels; use --extractor random-conv, which needs none", field="data")
+    return dataset
+
+
+def _labels(split: Split) -> NDArray[np.int64]:
+    """Returns the split's labels [N]; the data set is known to have them."""
+    assert split.labels is not None  # noqa: S101 (checked by _labelled_images)
+    return split.labels
