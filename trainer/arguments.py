@@ -1,0 +1,49 @@
+"""The command-line arguments of `train` and `export`. Imports nothing heavy: the console script's help needs it."""
+
+import argparse
+from pathlib import Path
+
+# Fields of trainer.config.Config that have an option of their own: name, type, choices, help.
+OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
+    ("preset", str, ("dcgan", "resize"), "pair of networks"),
+    ("loss", str, ("non-saturating", "minimax"), "loss of G"),
+    ("prior", str, ("normal", "uniform"), "prior of z"),
+    ("kimg", float, None, "thousands of real images to show"),
+    ("seed", int, None, "of weights, data order and z"),
+    ("z_dim", int, None, "length of z"),
+    ("g_channels", int, None, "width of G"),
+    ("d_channels", int, None, "width of D"),
+    ("batch_size", int, None, "images a step"),
+    ("g_lr", float, None, "learning rate of G"),
+    ("d_lr", float, None, "learning rate of D"),
+    ("r1_gamma", float, None, "weight of R1 on real images, 0 for none"),
+    ("r1_interval", int, None, "steps of D between R1 steps"),
+    ("d_period", int, None, "how long D trains while G is frozen"),
+    ("g_period", int, None, "how long G trains while D is frozen"),
+    ("period_unit", str, ("steps", "epochs"), "what periods are counted in"),
+    ("ema_half_life_kimg", float, None, "half-life of the average of G's weights"),
+    ("precision", str, ("bf16", "fp32"), "of the arithmetic"),
+    ("threads", int, None, "of torch, 0 for every core"),
+    ("snapshot_kimg", float, None, "thousands of images between snapshots"),
+    ("resolution", int, None, "pixels, for a folder of images"),
+)
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `genserve train`."""
+    parser.add_argument("data", nargs="?", help="fashion-mnist, mnist, a folder of images, IDX files or an .npz")
+    parser.add_argument("--resume", type=Path, metavar="R", help="go on with the run in folder R")
+    parser.add_argument("--run-dir", type=Path, metavar="R", help="folder of the run (default: runs/NNN-data)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON settings; options below override")
+    for name, kind, choices, text in OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=text)
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `genserve export`."""
+    parser.add_argument("run_dir", type=Path, metavar="R", help="folder of the run")
+    parser.add_argument(
+        "--checkpoint", type=float, metavar="K", help="snapshot at K kimg (default: best validation FD)"
+    )
+    parser.add_argument("--reason", help="why a person picks this checkpoint; kept in the history")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: R/export/model.onnx")

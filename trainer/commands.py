@@ -1,0 +1,118 @@
+"""`genserve train` and `genserve export`: wires data, state, loop and export together. Knows nothing of HTTP."""
+
+import argparse
+import itertools
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from models.datasets import Dataset, load_dataset
+from models.errors import DataError, Invalid, NotFound
+from models.publish import code_version
+from models.runtime import available_cores
+from trainer.arguments import OPTIONS
+from trainer.config import Config, make_config
+from trainer.loop import Trainer
+from trainer.progress import Meter
+from trainer.run_dir import Run, RunDir
+from trainer.selection import make_scorer
+from trainer.state import State
+
+INTERRUPTED = 130
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train a new run, or go on with one; returns the exit status: 0 done, 130 stopped and saved."""
+    if args.resume is not None:
+        run_dir, run = _reopen(args)
+    else:
+        run_dir, run = _begin(args)
+    prepare_torch(run.config)
+    data = _load_images(run.config)
+    state = State(run.config, run.shape)
+    if args.resume is not None:
+        _restore(state, run_dir, run, data)
+    images = data.split("train").samples
+    trainer = Trainer(state, images, run_dir, Meter(run.config.kimg), make_scorer(data))
+    with _stopping_on_signals(trainer.stop):
+        done = trainer.run()
+    if done:
+        print(f"done: export with `genserve export {run_dir.path}`")
+        return 0
+    print(f"stopped and saved: go on with `genserve train --resume {run_dir.path}`", file=sys.stderr)
+    return INTERRUPTED
+
+
+def prepare_torch(config: Config) -> None:
+    """Threads and determinism, for the whole process: the same configuration gives the same bits."""
+    torch.set_num_threads(config.threads or available_cores())
+    torch.use_deterministic_algorithms(True)
+
+
+def _begin(args: argparse.Namespace) -> tuple[RunDir, Run]:
+    overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
+    config = make_config(args.data, args.config, overrides)
+    data = _load_images(config)
+    run_dir = RunDir(args.run_dir or _free_run_dir(config))
+    run = Run(
+        config=config,
+        data_hash=data.content_hash,
+        licence=data.licence,
+        shape=data.shape,
+        code_version=code_version(),
+    )
+    run_dir.create(run)
+    return run_dir, run
+
+
+def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run]:
+    given = [
+        name for name in ("data", "run_dir", "config", *(o[0] for o in OPTIONS)) if getattr(args, name) is not None
+    ]
+    if given:
+        raise Invalid(f"a resumed run keeps its configuration: leave out {', '.join(given)}", field="resume")
+    run_dir = RunDir(args.resume)
+    return run_dir, run_dir.read()
+
+
+def _restore(state: State, run_dir: RunDir, run: Run, data: Dataset) -> None:
+    if data.content_hash != run.data_hash:
+        raise DataError(f"{run.config.data} has changed since this run began: its content hash differs", field="data")
+    try:
+        checkpoint = run_dir.load_checkpoint()
+    except NotFound:
+        return  # stopped before anything was saved: begin at the beginning
+    state.load_state_dict(checkpoint)
+    run_dir.forget_stats_after(state.num_images / 1000)
+
+
+def _load_images(config: Config) -> Dataset:
+    data = load_dataset(config.data, resolution=config.resolution)
+    if data.kind != "image":
+        raise DataError(f"{config.data}: the presets train on images, not on {data.kind}s", field="data")
+    return data
+
+
+def _free_run_dir(config: Config) -> Path:
+    name = Path(config.data).stem or "data"
+    return next(path for i in itertools.count() if not (path := Path("runs") / f"{i:03d}-{name}").exists())
+
+
+@contextmanager
+def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop; a second Ctrl-C interrupts at once, losing what is not saved."""
+
+    def handle(number: int, frame: object) -> None:
+        stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

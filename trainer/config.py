@@ -1,0 +1,150 @@
+"""What decides a training run: one frozen struct, kept as config.json in the run's folder. Knows no torch."""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from models.errors import Invalid
+from models.manifest import Prior
+
+Preset = Literal["dcgan", "resize"]
+Loss = Literal["non-saturating", "minimax"]
+Unit = Literal["steps", "epochs"]
+Precision = Literal["bf16", "fp32"]
+
+PRESETS_DIR = Path(__file__).parent / "presets"  # tested configurations, by data set
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A training run.
+
+    Args:
+        data: as models.datasets.load_dataset takes it.
+        resolution: of a folder of images, in pixels; None lets the images decide.
+        preset: the pair of networks, see trainer.networks.
+        loss: of G; D's is the same for both.
+        prior: of z.
+        z_dim: length of z.
+        g_channels: of G's widest feature map; it doubles with every halving of the resolution below half.
+        d_channels: of D's, likewise.
+        d_hidden: units of D's fully connected layer.
+        batch_size: images.
+        kimg: thousands of real images shown to D in the whole run.
+        seed: of the weights, the order of the data and every z.
+        g_lr: Adam's learning rate for G.
+        d_lr: and for D.
+        beta1: Adam's.
+        beta2: Adam's.
+        lr_decay_start: share of the run after which both learning rates fall linearly to 0; 1 for never.
+        r1_gamma: weight of R1, gamma/2 E|grad D(x)|^2; 0 for none.
+        r1_interval: steps of D from one R1 step to the next (lazy regularisation).
+        d_period: how long D trains while G is frozen, in period_unit; D goes first.
+        g_period: how long G trains while D is frozen.
+        period_unit: "steps", or "epochs" of as many batches as the training split holds.
+        ema_half_life_kimg: of the average of G's weights that is exported.
+        precision: "bf16" autocast, or "fp32".
+        threads: of torch; 0 for every core that this process may use.
+        snapshot_kimg: from one snapshot (checkpoint, sample grid, validation FD) to the next.
+    """
+
+    data: str
+    resolution: int | None = None
+    preset: Preset = "dcgan"
+    loss: Loss = "non-saturating"
+    prior: Prior = "normal"
+    z_dim: int = 64
+    g_channels: int = 64
+    d_channels: int = 64
+    d_hidden: int = 256
+    batch_size: int = 64
+    kimg: float = 1000.0
+    seed: int = 0
+    g_lr: float = 2e-4
+    d_lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    lr_decay_start: float = 0.5
+    r1_gamma: float = 0.0
+    r1_interval: int = 8
+    d_period: int = 1
+    g_period: int = 1
+    period_unit: Unit = "steps"
+    ema_half_life_kimg: float = 10.0
+    precision: Precision = "bf16"
+    threads: int = 0
+    snapshot_kimg: float = 50.0
+
+    def __post_init__(self) -> None:
+        for name, low, high in LIMITS:
+            value = getattr(self, name)
+            if value is not None and not (low <= value <= high and math.isfinite(value)):
+                raise Invalid(f"{value} is outside {low:g} .. {high:g}", field=name)
+
+
+LIMITS: tuple[tuple[str, float, float], ...] = (
+    ("resolution", 8, 1024),
+    ("z_dim", 1, 4096),
+    ("g_channels", 2, 2048),
+    ("d_channels", 1, 2048),
+    ("d_hidden", 1, 8192),
+    ("batch_size", 2, 8192),
+    ("kimg", 0.001, 1e9),
+    ("seed", 0, 2**32 - 1),
+    ("g_lr", 0, 1),
+    ("d_lr", 0, 1),
+    ("beta1", 0, 0.9999999),
+    ("beta2", 0, 0.9999999),
+    ("lr_decay_start", 0, 1),
+    ("r1_gamma", 0, 1e9),
+    ("r1_interval", 1, 10_000),
+    ("d_period", 1, 1_000_000),
+    ("g_period", 1, 1_000_000),
+    ("ema_half_life_kimg", 0, 1e9),
+    ("threads", 0, 1024),
+    ("snapshot_kimg", 0.001, 1e9),
+)
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """The fields that a TOML or JSON file gives, unchecked.
+
+    Raises:
+        Invalid: the file cannot be read or parsed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError, tomllib.TOMLDecodeError) as error:
+        raise Invalid(f"{path}: {error}", field="config") from error
+    if not isinstance(fields, dict):
+        raise Invalid(f"{path}: must be a table of settings", field="config")
+    return fields
+
+
+def make_config(data: str | None, file: Path | None, overrides: Mapping[str, object]) -> Config:
+    """The configuration of a new run: defaults, then the file, then what was said on the command line.
+
+    A data set that has a tested configuration in trainer/presets/ uses it where no file is given.
+
+    Args:
+        data: as on the command line; None where the file names it.
+        file: TOML or JSON.
+        overrides: further fields from the command line.
+
+    Raises:
+        Invalid: an unknown field, a wrong type or a value outside its limits, or no data at all.
+    """
+    tested = PRESETS_DIR / f"{data}.toml" if data else None
+    if file is None and tested is not None and tested.is_file():
+        file = tested
+    fields = {**(read_config(file) if file else {}), **({"data": data} if data else {}), **overrides}
+    if "data" not in fields:
+        raise Invalid("name a data set, a folder or a file (or --resume a run)", field="data")
+    try:
+        return msgspec.convert(fields, Config)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error), field="config") from error

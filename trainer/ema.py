@@ -1,0 +1,51 @@
+"""The exponential moving average of G that is evaluated and exported. Knows nothing of training."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.manifest import Prior
+
+NUM_STATISTICS_BATCHES = 100
+STATISTICS_SEED = 0
+RAMP_UP = 0.05  # the half-life is at most this share of the images seen (Karras et al. 2020)
+
+
+def ema_beta(batch_size: int, half_life_images: float, num_images: float) -> float:
+    """The weight that the average keeps in one step of batch_size images, beta = 0.5^(batch / half-life)."""
+    half_life = min(half_life_images, RAMP_UP * num_images)
+    return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
+
+
+@torch.no_grad()
+def update_ema(G_ema: nn.Module, G: nn.Module, beta: float) -> None:
+    """G_ema <- beta G_ema + (1 - beta) G, parameters only: buffers are re-estimated when they are needed."""
+    averages = list(G_ema.parameters())
+    torch._foreach_lerp_(averages, list(G.parameters()), 1.0 - beta)
+
+
+@torch.no_grad()
+def reestimate_statistics(G_ema: nn.Module, z_dim: int, prior: Prior, batch_size: int) -> None:
+    """Give the averaged weights BatchNorm statistics of their own, from 100 fixed batches; leaves eval mode on.
+
+    The running statistics of G belong to G's weights, and averaging them does not give the average's.
+    """
+    norms = [module for module in G_ema.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+    generator = torch.Generator().manual_seed(STATISTICS_SEED)
+    G_ema.train()
+    for _ in range(NUM_STATISTICS_BATCHES if norms else 0):
+        G_ema(draw_z(batch_size, z_dim, prior, generator))
+    G_ema.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def draw_z(count: int, z_dim: int, prior: Prior, generator: torch.Generator) -> Tensor:  # [count, z_dim]
+    """Training's z, from a torch stream; the service's come from models.latents."""
+    if prior == "normal":
+        return torch.randn(count, z_dim, generator=generator)
+    return torch.rand(count, z_dim, generator=generator) * 2 - 1

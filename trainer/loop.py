@@ -1,0 +1,103 @@
+"""The training loop: steps, ticks, snapshots, stopping. Knows nothing of the command line."""
+
+import copy
+
+import numpy as np
+
+from models.files import replace_file
+from models.manifest import Signature
+from models.pictures import grid, png
+from trainer.config import Config
+from trainer.ema import reestimate_statistics
+from trainer.pixels import Images, to_tensor
+from trainer.progress import Meter
+from trainer.run_dir import RunDir, Stats
+from trainer.schedule import Batches, d_steps_before, period_steps, turn
+from trainer.selection import Scorer, sample
+from trainer.state import State
+
+TICK_KIMG = 2.0  # between lines of stats.jsonl
+GRID_SEEDS = np.arange(64)
+
+
+def signature_of(config: Config, shape: tuple[int, ...]) -> Signature:
+    """What an exported generator of this run declares."""
+    return Signature(kind="image", prior=config.prior, z_dim=config.z_dim, shape=shape)
+
+
+class Trainer:
+    """Trains until the run is done or is asked to stop.
+
+    Args:
+        state: fresh, or loaded from a checkpoint.
+        images: the training split, uint8 [N, H, W, C].
+        run_dir: where everything is kept.
+        meter: shows how it goes.
+        scorer: measures snapshots on the validation split; None for data too small to measure.
+    """
+
+    def __init__(self, state: State, images: Images, run_dir: RunDir, meter: Meter, scorer: Scorer | None) -> None:
+        self.state, self.images, self.run_dir, self.meter, self.scorer = state, images, run_dir, meter, scorer
+        self.batches = Batches(len(images), state.config)
+        self.d_steps = period_steps(state.config.d_period, state.config, self.batches)
+        self.g_steps = period_steps(state.config.g_period, state.config, self.batches)
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Ask for an end after the step at hand; safe in a signal handler."""
+        self.stopping = True
+
+    def run(self) -> bool:
+        """Train; says whether the run is done (and not stopped). Everything is saved either way."""
+        config = self.state.config
+        self.meter.begin(self._kimg)
+        next_tick = _next(self._kimg, TICK_KIMG)
+        next_snapshot = _next(self._kimg, config.snapshot_kimg)
+        while not self.state.done and not self.stopping:
+            self._step()
+            self.meter.show(self._kimg)
+            if self._kimg >= next_tick:
+                self.run_dir.append_stats(self.meter.report(self._kimg))
+                next_tick = _next(self._kimg, TICK_KIMG)
+            if self._kimg >= next_snapshot and not self.state.done:
+                self._snapshot()
+                next_snapshot = _next(self._kimg, config.snapshot_kimg)
+        if self.state.done:
+            self._snapshot()
+        else:
+            self.run_dir.save_checkpoint(self.state.state_dict())
+        self.meter.end()
+        return self.state.done
+
+    @property
+    def _kimg(self) -> float:
+        return self.state.num_images / 1000
+
+    def _step(self) -> None:
+        state = self.state
+        if turn(state.step, self.d_steps, self.g_steps) == "D":
+            d_step = d_steps_before(state.step, self.d_steps, self.g_steps)
+            self.meter.add_d(*state.train_d(to_tensor(self.images[self.batches[d_step]]), d_step))
+        else:
+            self.meter.add_g(state.train_g())
+
+    def _snapshot(self) -> None:
+        """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state."""
+        state, config = self.state, self.state.config
+        G_ema = copy.deepcopy(state.G_ema)
+        reestimate_statistics(G_ema, config.z_dim, config.prior, config.batch_size)
+        self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
+        signature = signature_of(config, state.shape)
+        samples = grid(sample(G_ema, signature, GRID_SEEDS))
+        replace_file(self.run_dir.grid_path(self._kimg), png(samples, level=9))
+        if self.scorer is not None:
+            score = self.scorer.score(G_ema, signature)
+            self.run_dir.append_stats(Stats(kimg=self._kimg, score=score))
+            self.meter.note = f"FD/Tr[{score.extractor}] {score.share:.4f} at {self._kimg:.0f}"
+        self.run_dir.save_checkpoint(state.state_dict())
+        self.meter.begin(self._kimg)
+
+
+def _next(kimg: float, interval: float) -> float:
+    """The first multiple of an interval that is still to come."""
+    return (kimg // interval + 1) * interval

@@ -1,0 +1,117 @@
+"""G and D, the presets `dcgan` and `resize`. Knows nothing of losses or of training.
+
+Both G map z to a small feature map and double it to the full resolution: `dcgan` with strided transposed convolutions
+(Radford et al. 2016), `resize` with nearest-neighbour upsampling and 3x3 convolutions (Odena et al. 2016, against
+checkerboards). Both use the same D. Weights start as DCGAN's: N(0, 0.02), BatchNorm scales N(1, 0.02).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import Invalid
+from trainer.config import Config
+
+MIN_EXTENT = 4  # of the smallest feature map, pixels
+SLOPE = 0.2  # of LeakyReLU
+
+
+class Stages(NamedTuple):
+    """How often a shape halves: (height, width) of the smallest map, and the number of doublings from there."""
+
+    height: int
+    width: int
+    count: int
+
+
+def stages(height: int, width: int) -> Stages:
+    """Halve while both sides are even and at least 4 pixels remain.
+
+    Raises:
+        Invalid: the sides cannot be halved once.
+    """
+    count, h, w = 0, height, width
+    while h % 2 == 0 and w % 2 == 0 and min(h, w) // 2 >= MIN_EXTENT:
+        count, h, w = count + 1, h // 2, w // 2
+    if not count or max(h, w) > 32:
+        raise Invalid(f"images of {height} x {width} do not halve to a map of 4 .. 32 pixels a side", field="data")
+    return Stages(h, w, count)
+
+
+class Generator(nn.Module):
+    """G: z [N, z_dim] -> images [N, C, H, W] in [-1, 1]."""
+
+    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        height, width, channels = shape
+        self.start = stages(height, width)
+        widths = [max(2, config.g_channels * 2**i // 2) for i in range(self.start.count, -1, -1)]
+        self.linear = nn.Linear(config.z_dim, widths[0] * self.start.height * self.start.width, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        block = _transposed if config.preset == "dcgan" else _resized
+        self.blocks = nn.ModuleList()
+        last = config.preset == "dcgan"  # its last doubling makes the image itself
+        for a, b in zip(widths[: -1 - last], widths[1 : len(widths) - last], strict=True):
+            self.blocks.append(nn.Sequential(*block(a, b), nn.BatchNorm2d(b), nn.ReLU(inplace=True)))
+        self.to_image = (
+            nn.ConvTranspose2d(widths[-2], channels, 4, 2, 1) if last else nn.Conv2d(widths[-1], channels, 3, 1, 1)
+        )
+        initialise(self)
+
+    def forward(self, z: Tensor) -> Tensor:  # [N, z_dim] -> [N, C, H, W]
+        x = self.linear(z).view(len(z), -1, self.start.height, self.start.width)
+        x = F.relu(self.norm(x.contiguous(memory_format=torch.channels_last)))
+        for block in self.blocks:
+            x = block(x)
+        images: Tensor = self.to_image(x).tanh()
+        return images
+
+
+class Discriminator(nn.Module):
+    """D: images [N, C, H, W] in [-1, 1] -> logits [N] float32; sigmoid of a logit is the probability of "real"."""
+
+    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        height, width, channels = shape
+        end = stages(height, width)
+        widths = [config.d_channels * 2**i for i in range(end.count)]
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
+        for a, b in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(SLOPE, inplace=True)]
+        self.features = nn.Sequential(*layers)
+        self.hidden = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(widths[-1] * end.height * end.width, config.d_hidden, bias=False),
+            nn.BatchNorm1d(config.d_hidden),
+            nn.LeakyReLU(SLOPE, inplace=True),
+        )
+        self.head = nn.Linear(config.d_hidden, 1)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:  # [N, C, H, W] -> [N]
+        h = self.hidden(self.features(images))
+        with torch.autocast("cpu", enabled=False):  # the logit itself never loses bits
+            logits: Tensor = self.head(h.float())
+        return logits.squeeze(1)
+
+
+def _transposed(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]
+    return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
+
+
+def _resized(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]
+    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=False)]
+
+
+def initialise(network: nn.Module) -> None:
+    """DCGAN's: weights N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0. Uses torch's global generator."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,145 @@
+"""Turns an averaged generator into the ONNX file that is served, and proves that it is the same. Knows no run.
+
+Everything that serving would have to know is in the graph: BatchNorm folded into the weights, the post-processing to
+uint8 NHWC, a dynamic batch, and the signature in the metadata.
+"""
+
+import copy
+import logging
+import warnings
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.errors import Refused
+from models.generator import Generator as OnnxGenerator
+from models.latents import draw
+from models.manifest import Signature, stamp
+from trainer.networks import Generator
+from trainer.pixels import post_process
+
+OPSET = 18
+PARITY_BATCHES = (1, 2, 7, 32)
+PARITY_SHARE = 0.999  # of the values, within one level
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """parity.json: how the ONNX file agrees with torch, at one batch size.
+
+    Args:
+        batch: images in one call.
+        identical: share of the values that are equal.
+        within_one: share of the values that differ by at most one level.
+        largest: the largest difference, in levels of 255.
+    """
+
+    batch: int
+    identical: float
+    within_one: float
+    largest: int
+
+
+class Servable(nn.Module):
+    """z [N, z_dim] float32 -> images [N, H, W, C] uint8, BatchNorm folded into the layers before it.
+
+    Args:
+        G: in eval mode, with the statistics to fold.
+    """
+
+    def __init__(self, G: Generator) -> None:
+        super().__init__()
+        self.G = fold_norms(G)
+
+    def forward(self, z: Tensor) -> Tensor:  # [N, z_dim] -> [N, H, W, C]
+        return post_process(self.G(z))
+
+
+@torch.no_grad()
+def fold_norms(G: Generator) -> Generator:
+    """A copy of G in eval mode that computes the same without any BatchNorm."""
+    folded = copy.deepcopy(G).eval().to(memory_format=torch.contiguous_format)
+    folded.linear = _fold_linear(folded.linear, folded.norm)
+    folded.norm = nn.Identity()  # type: ignore[assignment]
+    for block in folded.blocks:
+        layers = list(block.children())
+        where = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm2d))
+        conv = layers[where - 1]
+        fused = fuse_conv_bn_eval(conv, layers[where], transpose=isinstance(conv, nn.ConvTranspose2d))
+        block[where - 1], block[where] = fused, nn.Identity()
+    return folded
+
+
+def _fold_linear(linear: nn.Linear, norm: nn.BatchNorm2d) -> nn.Linear:
+    """The Linear before a [N, C, H, W] view whose channels the BatchNorm scales."""
+    assert norm.running_mean is not None  # noqa: S101 - tells the type checker what BatchNorm2d promises
+    assert norm.running_var is not None  # noqa: S101
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    positions = linear.out_features // len(scale)
+    folded = nn.Linear(linear.in_features, linear.out_features)
+    folded.weight.copy_(linear.weight * scale.repeat_interleave(positions)[:, None])
+    folded.bias.copy_(shift.repeat_interleave(positions))
+    return folded
+
+
+def to_onnx(servable: Servable, signature: Signature) -> bytes:
+    """The servable network as a serialised, stamped ONNX model: the same network gives the same bytes."""
+    example = torch.zeros(2, signature.z_dim)  # a batch of 1 would be taken for a constant
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about torchvision, which nothing here uses
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside torch's exporter
+        program = torch.onnx.export(
+            servable.eval(), (example,), input_names=["z"], output_names=[signature.output_name], opset_version=OPSET,
+            dynamic_shapes={"z": {0: torch.export.Dim.DYNAMIC}}, external_data=False, dynamo=True, verbose=False,
+        )  # fmt: skip
+    model = _cleaned(program.model_proto)  # type: ignore[union-attr]
+    stamp(model, signature)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the exporter's notes: they hold paths of this machine and make equal networks differ in their digest."""
+    for message in [*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer, model.graph]:
+        if hasattr(message, "metadata_props"):
+            del message.metadata_props[:]
+        message.doc_string = ""
+    for value in model.graph.value_info:
+        del value.metadata_props[:]
+    del model.metadata_props[:]
+    return model
+
+
+def parity(servable: Servable, data: bytes, signature: Signature) -> list[Parity]:
+    """Compare torch with ONNX Runtime at several batch sizes.
+
+    Raises:
+        Refused: at some batch size fewer than 99.9 % of the values are within one level.
+    """
+    generator = OnnxGenerator.from_bytes(data)
+    proofs = [_parity_at(batch, servable, generator, signature) for batch in PARITY_BATCHES]
+    for proof in proofs:
+        if proof.within_one < PARITY_SHARE:
+            raise Refused(
+                f"ONNX Runtime differs from torch: {proof.within_one:.2%} of the values within one level at batch "
+                f"{proof.batch}, at least {PARITY_SHARE:.1%} needed"
+            )
+    return proofs
+
+
+@torch.no_grad()
+def _parity_at(batch: int, servable: Servable, generator: OnnxGenerator, signature: Signature) -> Parity:
+    z = draw(signature, np.arange(batch) + 1000 * batch).z
+    wanted: Any = servable(torch.from_numpy(z)).numpy().astype(np.int16)
+    difference = np.abs(generator.generate(z).astype(np.int16) - wanted)
+    return Parity(
+        batch=batch,
+        identical=float(np.mean(difference == 0)),
+        within_one=float(np.mean(difference <= 1)),
+        largest=int(difference.max()),
+    )

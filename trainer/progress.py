@@ -1,0 +1,97 @@
+"""Sums up steps into statistics and shows them as one live line on stderr. Knows nothing of networks."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from trainer.run_dir import Stats
+
+REDRAW_SECONDS = 1.0
+
+
+def duration(seconds: float) -> str:
+    """A time left, for a person: 42s, 7m 05s, 3h 20m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+class Meter:
+    """Means since the last line of statistics, and the live line.
+
+    Args:
+        total_kimg: of the whole run.
+        out: where the line goes; redrawn in place on a terminal, else one line for each `report`.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, total_kimg: float, out: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total_kimg, self.out, self.clock = total_kimg, out, clock
+        self.live = out.isatty()
+        self.note = ""  # the last snapshot's score
+        self._drawn = clock()
+        self._restart(0.0)
+
+    def _restart(self, kimg: float) -> None:
+        self._since, self._first_kimg = self.clock(), kimg
+        self._d: list[tuple[float, float, float]] = []
+        self._g: list[float] = []
+
+    def begin(self, kimg: float) -> None:
+        """Count from here: at the start, and after anything that is not training."""
+        self._restart(kimg)
+
+    def add_d(self, loss: float, d_real: float, d_fake: float) -> None:
+        """One step of D."""
+        self._d.append((loss, d_real, d_fake))
+
+    def add_g(self, loss: float) -> None:
+        """One step of G."""
+        self._g.append(loss)
+
+    def show(self, kimg: float) -> None:
+        """Redraw the live line, at most once a second."""
+        if self.live and self.clock() - self._drawn >= REDRAW_SECONDS and self._d:
+            self._drawn = self.clock()
+            print(f"\r\033[K{self.line(self._stats(kimg))}", end="", file=self.out, flush=True)
+
+    def report(self, kimg: float) -> Stats:
+        """The statistics since the last report; prints them where there is no live line."""
+        stats = self._stats(kimg)
+        if not self.live:
+            print(self.line(stats), file=self.out, flush=True)
+        self._restart(kimg)
+        return stats
+
+    def line(self, stats: Stats) -> str:
+        """Statistics as a person reads them."""
+        parts = [f"{stats.kimg:.1f}/{self.total_kimg:g} kimg"]
+        if stats.d_real is not None and stats.d_fake is not None:
+            parts.append(f"D(x) {stats.d_real:.2f}  D(G(z)) {stats.d_fake:.2f}")
+        if stats.images_per_second:
+            left = (self.total_kimg - stats.kimg) * 1000 / stats.images_per_second
+            parts.append(f"{stats.images_per_second:.0f} images/s  {duration(max(0.0, left))} left")
+        return "  ".join([*parts, self.note] if self.note else parts)
+
+    def end(self) -> None:
+        """Leave the live line."""
+        if self.live:
+            print(file=self.out)
+
+    def _stats(self, kimg: float) -> Stats:
+        seconds = self.clock() - self._since
+        d = [sum(column) / len(self._d) for column in zip(*self._d, strict=True)] if self._d else [None] * 3
+        return Stats(
+            kimg=kimg,
+            d_loss=d[0],
+            d_real=d[1],
+            d_fake=d[2],
+            g_loss=sum(self._g) / len(self._g) if self._g else None,
+            images_per_second=(kimg - self._first_kimg) * 1000 / seconds if seconds > 0 else None,
+        )

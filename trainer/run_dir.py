@@ -1,0 +1,191 @@
+"""A run's folder: configuration, checkpoint, snapshots, statistics, sample grids. Knows nothing of how they are made.
+
+config.json                     the configuration, and what the data was
+checkpoint.pt                   everything, to resume from; replaced atomically
+snapshots/000050.000.pt         the averaged generator after 50 kimg, to export from
+samples/000050.000.png          its samples of fixed z
+stats.jsonl                     one line a tick, and one with a score a snapshot
+export/                         model.onnx, parity.json, export.json
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from models.errors import Invalid, NotFound
+from models.files import append_line, read_lines, replace_file
+from trainer.config import Config
+
+NEAR_KIMG = 0.5
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """config.json: a configuration and the data it was used on.
+
+    Args:
+        config: of the run.
+        data_hash: sha256 of the data's content.
+        licence: of the data.
+        shape: of an image, (H, W, C).
+        code_version: of genserve when the run began.
+    """
+
+    config: Config
+    data_hash: str
+    licence: str | None
+    shape: tuple[int, ...]
+    code_version: str
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How near a snapshot's samples are to the validation split.
+
+    Args:
+        fd: Frechet distance in the extractor's features.
+        share: fd divided by the trace of the real features' covariance.
+        extractor: its label, name@digest.
+    """
+
+    fd: float
+    share: float
+    extractor: str
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of stats.jsonl; the means are over the steps since the line before.
+
+    Args:
+        kimg: thousands of real images shown so far.
+        d_loss: of D, without a regulariser.
+        g_loss: of G.
+        d_real: D(x).
+        d_fake: D(G(z)).
+        images_per_second: real images shown.
+        score: of the snapshot at this kimg; only on a snapshot's line.
+    """
+
+    kimg: float
+    d_loss: float | None = None
+    g_loss: float | None = None
+    d_real: float | None = None
+    d_fake: float | None = None
+    images_per_second: float | None = None
+    score: Score | None = None
+
+
+class RunDir:
+    """Reads and writes the files of a run.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint_path = path / "checkpoint.pt"
+        self.stats_path = path / "stats.jsonl"
+        self.export_dir = path / "export"
+
+    def create(self, run: Run) -> None:
+        """Make the folder of a new run.
+
+        Raises:
+            Invalid: there is a run already.
+        """
+        if (self.path / "config.json").exists():
+            raise Invalid(f"{self.path} holds a run already: --resume {self.path}, or name another", field="run_dir")
+        for name in ("snapshots", "samples"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+        encoded = msgspec.json.format(msgspec.json.encode(run))
+        replace_file(self.path / "config.json", encoded + b"\n")
+
+    def read(self) -> Run:
+        """The run's configuration.
+
+        Raises:
+            NotFound: there is no run.
+            Invalid: config.json is damaged.
+        """
+        try:
+            return msgspec.json.decode((self.path / "config.json").read_bytes(), type=Run)
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.path} holds no run (no config.json)", field="run_dir") from error
+        except (msgspec.DecodeError, Invalid) as error:
+            raise Invalid(f"{self.path / 'config.json'}: {error}", field="run_dir") from error
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replace checkpoint.pt atomically."""
+        replace_file(self.checkpoint_path, _dump(state))
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        """The last checkpoint.
+
+        Raises:
+            NotFound: the run has none yet.
+        """
+        return _load(self.checkpoint_path)
+
+    def save_snapshot(self, kimg: float, weights: dict[str, Any]) -> None:
+        """Keep an averaged generator."""
+        replace_file(self._snapshot_path(kimg), _dump(weights))
+
+    def load_snapshot(self, kimg: float) -> dict[str, Any]:
+        """The averaged generator of a snapshot."""
+        return _load(self._snapshot_path(kimg))
+
+    def snapshots(self) -> list[float]:
+        """The kimg of every snapshot, ascending."""
+        return sorted(float(path.stem) for path in (self.path / "snapshots").glob("*.pt"))
+
+    def find_snapshot(self, kimg: float) -> float:
+        """The kimg of the one snapshot that was made at `kimg`, give or take half a kimg (batches do not divide it).
+
+        Raises:
+            NotFound: there is none; names those there are.
+        """
+        there = self.snapshots()
+        nearest = min(there, key=lambda k: abs(k - kimg), default=None)
+        if nearest is None or abs(nearest - kimg) > NEAR_KIMG:
+            names = ", ".join(f"{k:g}" for k in there) or "none yet"
+            raise NotFound(f"no snapshot at {kimg:g} kimg; there are: {names}", field="checkpoint")
+        return nearest
+
+    def grid_path(self, kimg: float) -> Path:
+        """Where a snapshot's sample grid belongs."""
+        return self.path / "samples" / f"{kimg:010.3f}.png"
+
+    def append_stats(self, stats: Stats) -> None:
+        """Add a line to stats.jsonl."""
+        append_line(self.stats_path, msgspec.json.encode(stats))
+
+    def stats(self) -> list[Stats]:
+        """Every whole line of stats.jsonl."""
+        return [msgspec.json.decode(line, type=Stats) for line in read_lines(self.stats_path)]
+
+    def scores(self) -> dict[float, Score]:
+        """The scores of snapshots, by kimg."""
+        return {line.kimg: line.score for line in self.stats() if line.score is not None}
+
+    def forget_stats_after(self, kimg: float) -> None:
+        """Drop the lines of what a resumed run will do again."""
+        kept = [msgspec.json.encode(line) + b"\n" for line in self.stats() if line.kimg <= kimg]
+        replace_file(self.stats_path, b"".join(kept))
+
+    def _snapshot_path(self, kimg: float) -> Path:
+        return self.path / "snapshots" / f"{kimg:010.3f}.pt"
+
+
+def _dump(state: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise NotFound(f"{path} does not exist: the run has saved nothing yet", field="run_dir")
+    loaded: dict[str, Any] = torch.load(path, weights_only=True)
+    return loaded

@@ -1,0 +1,54 @@
+"""Scores snapshots on the validation split, so that the best can be exported. Never looks at the gate split.
+
+The score is FD between averaged G's samples and the validation images, in the features that the data set's extractor
+gives. It has FD's bias for its number of samples: good for ranking snapshots of one run, not for the gate.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.datasets import Dataset
+from models.extractors import resolve_extractor
+from models.frechet import frechet_distance, moments
+from models.latents import draw
+from models.manifest import Signature
+from trainer.networks import Generator
+from trainer.pixels import Images, to_uint8
+from trainer.run_dir import Score
+
+NUM_FAKES = 5000
+FIRST_SEED = 2**31  # far from the seeds that people look at
+MIN_REALS = 4  # fewer have no useful covariance
+
+
+class Scorer:
+    """Holds the validation split's moments for a run.
+
+    Args:
+        data: the run's data set.
+        num_fakes: samples for each score, the same seeds for every snapshot.
+    """
+
+    def __init__(self, data: Dataset, num_fakes: int = NUM_FAKES) -> None:
+        self.extractor = resolve_extractor(None, data)
+        self.reals = moments(self.extractor.features(data.split("validation").samples))
+        self.seeds = np.arange(num_fakes) + FIRST_SEED
+
+    def score(self, G_ema: Generator, signature: Signature) -> Score:
+        """FD of a generator in eval mode, and FD as a share of the real features' total variance."""
+        fakes = moments(self.extractor.features(sample(G_ema, signature, self.seeds)))
+        fd = frechet_distance(fakes, self.reals)
+        return Score(fd=fd, share=fd / float(np.trace(self.reals.covariance)), extractor=self.extractor.label)
+
+
+def make_scorer(data: Dataset, num_fakes: int = NUM_FAKES) -> Scorer | None:
+    """A scorer, or None where the validation split is too small to measure anything."""
+    return Scorer(data, num_fakes) if len(data.indices["validation"]) >= MIN_REALS else None
+
+
+@torch.no_grad()
+def sample(G: Generator, signature: Signature, seeds: NDArray[np.int64], batch_size: int = 250) -> Images:
+    """Samples [N, H, W, C] of these seeds from a generator in eval mode."""
+    z = torch.from_numpy(draw(signature, seeds).z)
+    return np.concatenate([to_uint8(G(part)) for part in z.split(batch_size)])
