@@ -29,7 +29,7 @@ def _overview_numbers() -> list[Builder[Panel]]:
             empty="no requests",
         ),
         number(
-            "Ready",
+            "Ready replicas",
             "Replicas that are loaded, warmed up and not draining.",
             Query(expr=f"sum(genserve_ready{{{POD}}})"),
             unit="short",
