@@ -7,7 +7,6 @@ The checksum is of the uncompressed content: mirrors and distributions compress 
 import hashlib
 import http.client
 import os
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import IO
 
 from models.errors import DataError, Unavailable
 from models.idx import uncompressed
+from models.progress import Progress
 
 CHUNK_BYTES = 1 << 16
 TIMEOUT_SECONDS = 30.0
@@ -77,7 +77,7 @@ def _receive(url: str, part: Path) -> bool:
             total = have + int(length) if length is not None else None
             with part.open("r+b" if have else "wb") as out:
                 out.seek(have)
-                received = have + _copy(answer, out, Progress(part.stem, have, total))
+                received = have + _copy(answer, out, Progress(part.stem, total, done=have, unit="MB", scale=1e6))
     except urllib.error.HTTPError as error:
         if error.code != 416:  # nothing is left to send: whole, or not ours
             raise
@@ -85,7 +85,7 @@ def _receive(url: str, part: Path) -> bool:
     return total is None or received == total
 
 
-def _copy(source: IO[bytes], out: IO[bytes], progress: "Progress") -> int:
+def _copy(source: IO[bytes], out: IO[bytes], progress: Progress) -> int:
     copied = 0
     while chunk := source.read(CHUNK_BYTES):
         out.write(chunk)
@@ -93,35 +93,3 @@ def _copy(source: IO[bytes], out: IO[bytes], progress: "Progress") -> int:
         progress.advance(len(chunk))
     progress.end()
     return copied
-
-
-class Progress:
-    """A bar on stderr while bytes arrive; silent where stderr is not a terminal.
-
-    Args:
-        name: of what arrives.
-        done_bytes: already there.
-        total_bytes: None when the server does not say.
-    """
-
-    def __init__(self, name: str, done_bytes: int, total_bytes: int | None) -> None:
-        self.name, self.done_bytes, self.total_bytes = name, done_bytes, total_bytes
-        self.visible = sys.stderr.isatty()
-
-    def line(self) -> str:
-        """The bar as text, without its newline."""
-        if not self.total_bytes:
-            return f"{self.name} {self.done_bytes / 1e6:.1f} MB"
-        filled = min(30, 30 * self.done_bytes // self.total_bytes)
-        return f"{self.name} [{'#' * filled:<30}] {self.done_bytes / 1e6:.1f} of {self.total_bytes / 1e6:.1f} MB"
-
-    def advance(self, num_bytes: int) -> None:
-        """Count bytes that have arrived, and redraw."""
-        self.done_bytes += num_bytes
-        if self.visible:
-            print(f"\r{self.line()}", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Leave the bar's line."""
-        if self.visible:
-            print(file=sys.stderr)
