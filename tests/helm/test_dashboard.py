@@ -100,3 +100,19 @@ def _families() -> list[Metric]:
     text = Metrics().exposition().decode()
     families = text_string_to_metric_families(text)
     return [f for f in families if not f.name.endswith("_created") and f.name != "python_info"]
+
+
+def test_the_runbook_lists_every_metric() -> None:
+    """docs/operations.md names each metric of the service with its labels, and none that is not there."""
+    lines = (ROOT / "docs" / "operations.md").read_text().splitlines()
+    told = {}
+    for cells in (line.split("|") for line in lines if line.startswith("| `genserve_")):
+        told |= {name: cells[2].replace(" ", "") for name in re.findall(r"`(\w+)`", cells[1])}
+    ours = [collector for collector in Metrics().__dict__.values() if hasattr(collector, "_labelnames")]
+    families = {family.name: family.type for family in _families() if family.name.startswith("genserve_")}
+    published = {name + ("_total" if kind == "counter" else "") for name, kind in families.items()}
+    assert set(told) == published
+    for collector in ours:
+        name = collector._name + ("_total" if collector._type == "counter" else "")
+        if collector._labelnames and name in told:
+            assert told[name] == ",".join(collector._labelnames), name
