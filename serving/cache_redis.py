@@ -1,0 +1,161 @@
+"""The cache that servers share: Redis, at most a few milliseconds of anybody's time. Knows nothing of other tiers.
+
+Whatever Redis does (refuses, hangs, answers nonsense, is full), the answer is a miss. After a few failures in a row it
+is left alone, and a probe in the background finds out when it is back: a dead Redis costs requests nothing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from models.generator import Samples
+from serving.cache import CacheObserver, Form, SampleKey, decode_entry, encode_entry, value_bytes
+from serving.errors import SettingsError
+
+FAILURES_TO_OPEN = 3
+FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 0.5, 10.0
+PIECE_BYTES = 1024 * 1024
+MAX_CONNECTIONS = 32
+MAX_PENDING_WRITES = 64
+
+T = TypeVar("T")
+
+
+class RedisCache:
+    """A Cache in Redis.
+
+    Args:
+        url: redis://, rediss:// or unix://.
+        timeout_seconds: the most that one lookup may take, connecting included.
+        ttl_seconds: age at which Redis forgets an entry.
+        observer: told of every lookup, and of the circuit.
+
+    Raises:
+        SettingsError: the URL is not one.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float, ttl_seconds: int, observer: CacheObserver) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._ttl_seconds = ttl_seconds
+        self._observer = observer
+        self._failures = 0
+        self._probe: asyncio.Task[None] | None = None
+        self._writes: set[asyncio.Task[None]] = set()
+        try:
+            pool = redis.BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=timeout_seconds,
+                socket_timeout=timeout_seconds,
+                socket_connect_timeout=timeout_seconds,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise SettingsError(str(error), field="GENSERVE_REDIS_URL") from error
+        self._redis = redis.Redis.from_pool(pool)
+        observer.available("redis", True)
+
+    @property
+    def available(self) -> bool:
+        """False while Redis is left alone after failures in a row."""
+        return self._probe is None
+
+    async def get_many(self, keys: Sequence[SampleKey], form: Form) -> dict[SampleKey, Samples]:
+        """See serving.cache.Cache. One round trip, in pieces of at most 1 MB; a damaged entry is a miss."""
+        if not self.available or not keys:
+            return {}
+        step = max(1, PIECE_BYTES // value_bytes(form))
+        names = [key.text() for key in keys]
+        pipeline = self._redis.pipeline(transaction=False)
+        for start in range(0, len(names), step):
+            pipeline.mget(names[start : start + step])
+        replies = await self._try(pipeline.execute(), len(keys))
+        if replies is None:
+            return {}
+        return self._decode(keys, [entry for reply in replies for entry in reply], form)
+
+    async def put_many(self, samples: Mapping[SampleKey, Samples], form: Form) -> None:
+        """See serving.cache.Cache."""
+        if not self.available or not samples:
+            return
+        entries = [(key.text(), encode_entry(key, sample, form)) for key, sample in samples.items()]
+        step = max(1, PIECE_BYTES // value_bytes(form))
+        for start in range(0, len(entries), step):
+            pipeline = self._redis.pipeline(transaction=False)
+            for name, entry in entries[start : start + step]:
+                pipeline.set(name, entry, ex=self._ttl_seconds)
+            if await self._try(pipeline.execute(), 0) is None:
+                return
+
+    def put_later(self, samples: Mapping[SampleKey, Samples], form: Form) -> None:
+        """`put_many` that nobody waits for; dropped where too many are under way."""
+        if self.available and len(self._writes) < MAX_PENDING_WRITES:
+            task = asyncio.get_running_loop().create_task(self.put_many(samples, form))
+            self._writes.add(task)
+            task.add_done_callback(self._writes.discard)
+
+    async def close(self) -> None:
+        """See serving.cache.Cache. What is being written is given the usual time."""
+        if self._writes:
+            await asyncio.wait(self._writes, timeout=4 * self._timeout_seconds)
+        for task in [*self._writes, *([self._probe] if self._probe else [])]:
+            task.cancel()
+        with contextlib.suppress(RedisError, OSError):
+            await self._redis.aclose()
+
+    def _decode(self, keys: Sequence[SampleKey], entries: Sequence[Any], form: Form) -> dict[SampleKey, Samples]:
+        found: dict[SampleKey, Samples] = {}
+        damaged = 0
+        for key, entry in zip(keys, entries, strict=True):
+            sample = decode_entry(key, entry, form) if isinstance(entry, bytes) else None
+            if sample is not None:
+                found[key] = sample
+            elif entry is not None:
+                damaged += 1
+        self._observer.looked_up("redis", "hit", len(found))
+        self._observer.looked_up("redis", "error", damaged)
+        self._observer.looked_up("redis", "miss", len(keys) - len(found) - damaged)
+        return found
+
+    async def _try(self, call: Awaitable[T], images: int) -> T | None:
+        """The call's answer, or None where there was none in time; `images` lookups failed then."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await call
+        except ResponseError:  # it lives, but would not (read-only, out of memory, loading)
+            self._observer.looked_up("redis", "error", images)
+            return None
+        except (RedisError, OSError, TimeoutError, EOFError, ValueError):
+            self._observer.looked_up("redis", "error", images)
+            self._failed()
+            return None
+        self._failures = 0
+        return answer
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures >= FAILURES_TO_OPEN and self._probe is None:
+            self._observer.available("redis", False)
+            self._probe = asyncio.get_running_loop().create_task(self._probe_until_back())
+
+    async def _probe_until_back(self) -> None:
+        """Ask every now and then, less and less often, until Redis answers."""
+        pause = FIRST_PROBE_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_PROBE_SECONDS)
+            try:
+                async with asyncio.timeout(max(self._timeout_seconds, 0.1)):
+                    await self._redis.ping()
+                break
+            except (RedisError, OSError, TimeoutError, EOFError, ValueError):
+                continue
+        self._failures = 0
+        self._probe = None
+        self._observer.available("redis", True)

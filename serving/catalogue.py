@@ -1,0 +1,79 @@
+"""What /models says of the repository and of what is loaded. Reads files, so it is called on threads; knows no HTTP."""
+
+from typing import Any
+
+import msgspec
+
+from models.errors import NotFound
+from models.records import Verdict
+from models.repository import Repository, Version
+from serving.live import LiveModel, LiveModels
+
+
+def describe_all(repository: Repository, live: LiveModels) -> dict[str, Any]:
+    """GET /models."""
+    return {"models": [describe_name(repository, live, name, brief=True) for name in repository.names()]}
+
+
+def describe_name(repository: Repository, live: LiveModels, name: str, *, brief: bool = False) -> dict[str, Any]:
+    """GET /models/{name}; `brief` leaves the history out.
+
+    Raises:
+        NotFound: no such model.
+    """
+    if name not in repository.names():
+        raise NotFound(f"there is no model {name[:64]!r}", field="model")
+    aliases = repository.aliases(name)
+    champion = live.champion(name)
+    document = {
+        "name": name,
+        "champion": aliases.champion,
+        "candidate": aliases.candidate,
+        "versions": [version.number for version in repository.versions(name)],
+        "serving": None if champion is None else _loaded(champion),
+    }
+    if not brief:
+        document["history"] = msgspec.to_builtins(repository.history(name))
+    return document
+
+
+def describe_version(repository: Repository, live: LiveModels, version: Version) -> dict[str, Any]:
+    """GET /models/{name}/versions/{v}: manifest and verdicts, and numerics and provider where it is loaded."""
+    loaded = next((model for model in live.loaded if model.version == version), None)
+    verdicts = repository.verdicts(version)
+    return {
+        "name": version.name,
+        "version": version.number,
+        "passing": repository.passing(version) is not None,
+        "serving": None if loaded is None else _loaded(loaded),
+        "manifest": msgspec.to_builtins(version.manifest()),
+        "verdicts": msgspec.to_builtins(verdicts),
+    }
+
+
+def verdict_fd(verdict: Verdict | None) -> tuple[str, float] | None:
+    """(extractor, value) of a verdict's Fréchet distance; None where it has none."""
+    for prefix in ("FD[", "FD_inf["):
+        for name, number in (verdict.numbers if verdict else {}).items():
+            if name.startswith(prefix) and name.endswith("]"):
+                return name.removeprefix(prefix).removesuffix("]"), number.value
+    return None
+
+
+def _loaded(model: LiveModel) -> dict[str, Any]:
+    manifest = model.manifest
+    fd = verdict_fd(model.verdict)
+    return {
+        "version": model.version.number,
+        "digest": manifest.digest,
+        "numerics": model.numerics,
+        "provider": model.provider,
+        "unjudged": model.verdict is None,
+        "loaded": model.loaded,
+        "kind": manifest.kind,
+        "prior": manifest.prior,
+        "z_dim": manifest.z_dim,
+        "shape": list(manifest.shape),
+        "classes": list(manifest.classes.names) if manifest.classes else None,
+        "fd": None if fd is None else {"extractor": fd[0], "value": fd[1]},
+    }

@@ -1,0 +1,281 @@
+"""The models that answer now: the champions, and other versions on demand. Knows nothing of HTTP, batches or caches.
+
+A request captures its LiveModel once and keeps it to its end; a promotion is one assignment, and the old model goes
+when the last request that holds it ends. The repository is only ever read.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from models import golden
+from models.errors import GenserveError, Invalid, LoadError, NotFound
+from models.generator import Generator, Samples
+from models.latents import ClassIndices, Latents
+from models.manifest import Manifest
+from models.records import Verdict
+from models.repository import Repository, Version
+from models.runtime import CPU_PROVIDER
+from serving.cache import Form
+from serving.errors import NotReady
+
+PATIENCE_SECONDS = 1.0  # a version that loads within this long answers the request that asked for it
+RETRY_SECONDS = 30.0  # before a version that failed to load is tried again
+PREFERRED_MODEL = "fashion-mnist"  # what requests that name no model get, where it is served
+
+log = structlog.get_logger("genserve.live")
+
+
+@dataclass(frozen=True, eq=False)
+class LiveModel:
+    """A loaded, checked and warmed-up version.
+
+    Args:
+        version: what it is.
+        manifest: what it says of itself.
+        generator: runs it.
+        numerics: hash of the golden samples as this machine computes them.
+        verdict: the passing one; None where unjudged versions are allowed and it has none.
+        loaded: Unix time.
+    """
+
+    version: Version
+    manifest: Manifest
+    generator: Generator
+    numerics: str
+    verdict: Verdict | None
+    loaded: float
+
+    @property
+    def form(self) -> Form:
+        """What each of its samples looks like."""
+        return Form(self.manifest.kind, self.manifest.shape)
+
+    def generate(self, z: Latents, class_idx: ClassIndices | None = None) -> Samples:
+        """Run it: [N, z_dim] float32 and [N] int64 to N samples; blocking, callable from several threads at once."""
+        return self.generator.generate(z, class_idx)
+
+    @property
+    def provider(self) -> str:
+        """What it really runs on."""
+        return self.generator.providers[0]
+
+
+def load(
+    repository: Repository, version: Version, *, providers: Sequence[str] = (CPU_PROVIDER,), allow_unjudged: bool = False
+) -> LiveModel:
+    """Load and check a version; blocking. The golden samples' mixed batches are the warm-up.
+
+    Raises:
+        LoadError: no passing verdict, another digest or signature than its manifest's, unlike its golden samples, or
+            none of the providers asked for is usable.
+    """
+    manifest = version.manifest()
+    verdict = repository.passing(version)
+    if verdict is None and not allow_unjudged:
+        raise LoadError(f"{version} has no passing verdict")
+    generator = Generator.open(version.model_path, digest=manifest.digest, providers=providers)
+    if generator.signature != manifest.signature:
+        raise LoadError(f"{version}'s manifest and model.onnx disagree on what it is")
+    if not set(generator.providers) & set(providers):
+        raise LoadError(f"{version} runs on {generator.providers[0]}, asked for were {', '.join(providers)}")
+    numerics = golden.check(generator, manifest.golden)
+    return LiveModel(version, manifest, generator, numerics.hash, verdict, time.time())
+
+
+class LiveObserver(Protocol):
+    """Whoever publishes what is served; called on the event loop."""
+
+    def went_live(self, model: LiveModel) -> None:
+        """A model now answers for its name."""
+        ...
+
+    def load_failed(self, name: str) -> None:
+        """A version of a name could not be loaded."""
+        ...
+
+
+class LiveModels:
+    """Follows a repository's champions.
+
+    Args:
+        repository: where they lie.
+        loader: makes a LiveModel of a version; blocking, raises GenserveError.
+        observer: told of what goes live and what fails.
+        default: name of the model for requests that name none; None for the preferred or only one.
+        max_loaded: versions kept beside the champions.
+        poll_seconds: between two looks at the repository.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        loader: Callable[[Version], LiveModel],
+        observer: LiveObserver,
+        default: str | None = None,
+        max_loaded: int = 2,
+        poll_seconds: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._repository = repository
+        self._loader = loader
+        self._observer = observer
+        self._default = default
+        self._max_loaded = max_loaded
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._champions: dict[str, LiveModel] = {}
+        self._others: OrderedDict[Version, LiveModel] = OrderedDict()
+        self._failures: dict[Version, tuple[float, str]] = {}  # when to try again, and why it failed
+        self._loading: tuple[Version, asyncio.Task[LiveModel | None]] | None = None
+        self._looked = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the repository has been gone through once and something can answer."""
+        return self._looked and bool(self._champions)
+
+    @property
+    def loaded(self) -> list[LiveModel]:
+        """Everything in memory, champions first."""
+        return [*self._champions.values(), *self._others.values()]
+
+    def champion(self, name: str) -> LiveModel | None:
+        """The model that answers for a name now."""
+        return self._champions.get(name)
+
+    async def follow(self) -> None:
+        """Look at the repository again and again, until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self._poll_seconds)
+
+    async def refresh(self) -> None:
+        """Look at the repository once: load each new champion beside the old one, then swap."""
+        for name in await self._names():
+            try:
+                version = await asyncio.to_thread(self._champion_version, name)
+            except GenserveError as error:
+                self._report(name, str(error))
+                continue
+            present = self._champions.get(name)
+            if version is not None and (present is None or present.version != version):
+                model = self._others.pop(version, None) or await self._load(version)
+                if model is not None:
+                    self._champions[name] = model  # the swap
+                    self._observer.went_live(model)
+        self._looked = True
+
+    async def get(self, reference: str | None) -> LiveModel:
+        """The model that a request means.
+
+        Args:
+            reference: name, name@3 or name@champion; None for the default model.
+
+        Raises:
+            NotFound: no such model or version, or one that must not be served.
+            NotReady: it is being loaded.
+        """
+        name, _, which = (reference or self._default_name()).partition("@")
+        champion = self._champions.get(name)
+        if champion is not None and which in ("", "champion", str(champion.version.number)):
+            return champion
+        if which == "candidate":
+            raise NotFound("a candidate is not served; ask for its number", field="model")
+        version = await asyncio.to_thread(self._repository.resolve, f"{name}@{which}" if which else name)
+        if which in ("", "champion"):  # known, but not loaded
+            why = self._failures.get(version, (0.0, "it is being loaded"))[1]
+            raise NotReady(f"{version} cannot answer yet: {why}", retry_after_seconds=self._poll_seconds, field="model")
+        return await self._other(version)
+
+    def _default_name(self) -> str:
+        names = sorted(self._champions)
+        if self._default is not None:
+            return self._default
+        if PREFERRED_MODEL in names:
+            return PREFERRED_MODEL
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise NotReady("no model is loaded yet", retry_after_seconds=self._poll_seconds)
+        raise Invalid(f"several models are served, name one of: {', '.join(names)}", field="model")
+
+    async def _other(self, version: Version) -> LiveModel:
+        """A version that is no champion, from memory or loaded now."""
+        present = self._others.get(version)
+        if present is not None:
+            self._others.move_to_end(version)
+            return present
+        again, why = self._failures.get(version, (0.0, ""))
+        if again > self._clock():
+            raise NotFound(f"{version} is not served: {why}", field="model")
+        if self._loading is None:
+            task = asyncio.get_running_loop().create_task(self._load_other(version))
+            self._loading = (version, task)
+        loading, task = self._loading
+        if loading == version:
+            await asyncio.wait([task], timeout=PATIENCE_SECONDS)
+            if task.done():
+                model = task.result()
+                if model is None:
+                    raise NotFound(f"{version} is not served: {self._failures[version][1]}", field="model")
+                return model
+        raise NotReady(f"{loading} is being loaded", field="model")
+
+    async def _load_other(self, version: Version) -> LiveModel | None:
+        try:
+            model = await self._load(version)
+            if model is not None:
+                self._others[version] = model
+                while len(self._others) > self._max_loaded:
+                    self._others.popitem(last=False)
+            return model
+        finally:
+            self._loading = None
+
+    async def _load(self, version: Version) -> LiveModel | None:
+        """Load a version, unless it failed a moment ago; None where it fails."""
+        again, _ = self._failures.get(version, (0.0, ""))
+        if again > self._clock():
+            return None
+        try:
+            model = await asyncio.to_thread(self._loader, version)
+        except Exception as error:  # whatever is wrong with one version, the others keep serving
+            detail = error.detail if isinstance(error, GenserveError) else f"{type(error).__name__}: {error}"
+            self._failures[version] = (self._clock() + RETRY_SECONDS, detail)
+            self._report(version.name, detail, version=str(version))
+            return None
+        self._failures.pop(version, None)
+        log.info("model loaded", model=str(version), digest=model.manifest.digest[:12], numerics=model.numerics,
+                 provider=model.provider)
+        if model.verdict is None:
+            log.warning("UNJUDGED model is served: GENSERVE_ALLOW_UNJUDGED is set", model=str(version))
+        return model
+
+    async def _names(self) -> list[str]:
+        try:
+            return await asyncio.to_thread(self._repository.names)
+        except OSError as error:  # a network volume that is away for a while
+            log.error("the repository cannot be read", error=str(error))
+            return []
+
+    def _champion_version(self, name: str) -> Version | None:
+        """The champion, None where the name has none (or none yet)."""
+        if self._repository.aliases(name).champion is None:
+            return None
+        return self._repository.resolve(name)
+
+    def _report(self, name: str, reason: str, **more: str) -> None:
+        serving = self._champions.get(name)
+        still = str(serving.version) if serving else None
+        log.error("model not loaded", model=name, reason=reason, still_serving=still, **more)
+        self._observer.load_failed(name)
+
+

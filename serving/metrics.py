@@ -1,0 +1,216 @@
+"""The one file that publishes numbers as metrics. Knows nothing of how they come about.
+
+No label value can be invented by a client: routes are templates, methods and statuses come from fixed sets, models
+from the repository. The registry belongs to the application, so that two can live in one process.
+"""
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Literal
+
+from prometheus_client import (
+    GC_COLLECTOR,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
+UNMATCHED = "unmatched"
+CLIENT_LEFT = 499
+
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """All metrics of one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(GC_COLLECTOR)
+        self._requests(self.registry)
+        self._work(self.registry)
+        self._cache(self.registry)
+        self._models(self.registry)
+        self._state(self.registry)
+
+    def exposition(self) -> bytes:
+        """The text format that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    # Requests.
+
+    def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered, or its client left (status 499)."""
+        labels = (route, method if method in METHODS else "other", str(status))
+        self._requests_total.labels(*labels).inc()
+        self._request_seconds.labels(*labels).observe(seconds)
+
+    # Work: the Observer of serving.batcher, and the other stages.
+
+    def batch_ran(self, model: str, images: int, seconds: float) -> None:
+        """A batch of a model ended well."""
+        self._stage_inference.observe(seconds)
+        self._batch_images.observe(images)
+        self._images_generated.labels(model).inc(images)
+
+    def waited(self, seconds: float) -> None:
+        """A caller's first image started after this long in the queue."""
+        self._stage_queue.observe(seconds)
+
+    def encoded(self, seconds: float) -> None:
+        """An answer was encoded."""
+        self._stage_encode.observe(seconds)
+
+    def rejected(self, images: int, reason: str) -> None:
+        """Images were not taken, or left unrun: "full" or "deadline"."""
+        self._rejected_images.labels(reason).inc(images)
+
+    def served(self, model: str, images: int) -> None:
+        """Images left in an answer."""
+        self._images_served.labels(model).inc(images)
+
+    def watch_queue(self, waiting: Callable[[], float], limit: int) -> None:
+        """Where the queue's depth is read at each scrape, and its bound."""
+        self._queue_images.set_function(waiting)
+        self._queue_limit.set(limit)
+
+    # Cache: the CacheObserver of serving.cache.
+
+    def looked_up(self, tier: Literal["local", "redis"], result: Literal["hit", "miss", "error"], images: int) -> None:
+        """`images` lookups in a tier ended this way."""
+        if images:
+            self._cache_requests.labels(tier, result).inc(images)
+
+    def available(self, tier: Literal["local", "redis"], yes: bool) -> None:
+        """A tier became usable, or stopped being so."""
+        self._cache_available.labels(tier).set(yes)
+
+    def watch_cache(self, size: Callable[[], float], entries: Callable[[], float]) -> None:
+        """Where the local tier's size is read at each scrape."""
+        self._cache_bytes.labels("local").set_function(size)
+        self._cache_entries.labels("local").set_function(entries)
+
+    # Models.
+
+    def model_live(  # noqa: PLR0913 one argument for each label
+        self, model: str, *, version: int, digest: str, provider: str, numerics: str, unjudged: bool, when: float,
+        fd: tuple[str, float] | None,
+    ) -> None:
+        """A version became the one that answers for its name; `fd` is (extractor, value) of its verdict."""
+        for info in (self._model_info, self._model_fd):
+            _forget(info, model)
+        self._model_info.labels(model, str(version), digest, provider, numerics).set(1)
+        self._model_unjudged.labels(model).set(unjudged)
+        self._model_loaded.labels(model).set(when)
+        self._load_failures.labels(model)  # so that the first failure is an increase
+        if fd is not None:
+            self._model_fd.labels(model, str(version), fd[0]).set(fd[1])
+
+    def load_failed(self, model: str) -> None:
+        """A version could not be loaded; what served before still does."""
+        self._load_failures.labels(model).inc()
+
+    def provider_fell_back(self, yes: bool) -> None:
+        """Whether a model runs on another provider than the first one asked for."""
+        self.provider_fallback.set(yes)
+
+    def _requests(self, registry: CollectorRegistry) -> None:
+        labels = ("route", "method", "status")
+        self._requests_total = Counter(
+            "genserve_requests", "Requests answered; 499 where the client left.", labels, registry=registry
+        )
+        self._request_seconds = Histogram(
+            "genserve_request_duration_seconds", "From the first byte of a request to the last of its answer.",
+            labels, buckets=REQUEST_BUCKETS, registry=registry,
+        )
+        self.in_progress = Gauge("genserve_requests_in_progress", "Requests being answered.", registry=registry)
+
+    def _work(self, registry: CollectorRegistry) -> None:
+        stage = Histogram(
+            "genserve_stage_duration_seconds", "Time by stage: queue (a caller's first image), inference (a batch), "
+            "encode (an answer).", ("stage",), buckets=STAGE_BUCKETS, registry=registry,
+        )
+        self._stage_queue, self._stage_inference, self._stage_encode = (
+            stage.labels(name) for name in ("queue", "inference", "encode")
+        )
+        self._batch_images = Histogram(
+            "genserve_batch_size_images", "Images in one call of a network.", buckets=BATCH_BUCKETS, registry=registry
+        )
+        self._queue_images = Gauge("genserve_queue_images", "Images waiting for an engine.", registry=registry)
+        self._queue_limit = Gauge("genserve_queue_limit_images", "Bound of the queue.", registry=registry)
+        self._rejected_images = Counter(
+            "genserve_queue_rejected_images", "Images not taken (full) or not run in time (deadline).", ("reason",),
+            registry=registry,
+        )
+        for reason in ("full", "deadline"):
+            self._rejected_images.labels(reason)
+        self._images_generated = Counter(
+            "genserve_images_generated", "Samples that engines computed.", ("model",), registry=registry
+        )
+        self._images_served = Counter("genserve_images_served", "Samples in answers.", ("model",), registry=registry)
+
+    def _cache(self, registry: CollectorRegistry) -> None:
+        self._cache_requests = Counter(
+            "genserve_cache_requests", "Samples looked up.", ("tier", "result"), registry=registry
+        )
+        for result in ("hit", "miss"):
+            self._cache_requests.labels("local", result)
+        self._cache_bytes = Gauge("genserve_cache_bytes", "Bytes kept.", ("tier",), registry=registry)
+        self._cache_entries = Gauge("genserve_cache_entries", "Entries kept.", ("tier",), registry=registry)
+        self._cache_available = Gauge(
+            "genserve_cache_available", "0 while the tier is left alone after failures.", ("tier",), registry=registry
+        )
+
+    def _models(self, registry: CollectorRegistry) -> None:
+        self._model_info = Gauge(
+            "genserve_model_info", "1 for the version that answers for a name.",
+            ("model", "version", "digest", "provider", "numerics"), registry=registry,
+        )
+        self._model_fd = Gauge(
+            "genserve_model_fd", "Fréchet distance of the serving version, from its verdict.",
+            ("model", "version", "extractor"), registry=registry,
+        )
+        self._model_unjudged = Gauge(
+            "genserve_model_unjudged", "1 where a version without a passing verdict serves.", ("model",),
+            registry=registry,
+        )
+        self._load_failures = Counter(
+            "genserve_model_load_failures", "Versions that could not be loaded.", ("model",), registry=registry
+        )
+        self._model_loaded = Gauge(
+            "genserve_model_loaded_timestamp_seconds", "When the serving version was loaded.", ("model",),
+            registry=registry,
+        )
+        self.provider_fallback = Gauge(
+            "genserve_provider_fallback", "1 where a model runs on another provider than the first one asked for.",
+            registry=registry,
+        )
+
+    def _state(self, registry: CollectorRegistry) -> None:
+        self.ready = Gauge("genserve_ready", "What /health/ready says.", registry=registry)
+        self.draining = Gauge("genserve_draining", "1 after SIGTERM.", registry=registry)
+        info = Gauge("genserve_build_info", "1, with the version of the program.", ("version",), registry=registry)
+        info.labels(program_version()).set(1)
+
+
+def program_version() -> str:
+    """The installed version of genserve."""
+    try:
+        return metadata.version("genserve")
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
+
+
+def _forget(gauge: Gauge, model: str) -> None:
+    """Remove all series of a model; its name is the first label."""
+    for values in [series for series in gauge._metrics if series[0] == model]:
+        gauge.remove(*values)

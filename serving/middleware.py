@@ -1,0 +1,195 @@
+"""What happens to every request whatever its route, as one ASGI layer. Knows no models and no formats.
+
+Request ids, counting, body limits, slow senders, clients that leave. It stands outside of Litestar so that answers
+which no route gives (404, 405) are treated alike.
+"""
+
+import asyncio
+import contextlib
+import re
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from models.errors import GenserveError
+from serving.errors import SlowSender, TooLarge
+from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
+from serving.problems import MEDIA_TYPE, problem_of
+
+MAX_BODY_BYTES = 8 * 1024 * 1024  # 256 latents of 512 numbers are 3 MB of JSON
+MAX_REQUEST_ID = 64
+UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+log = structlog.get_logger("genserve.requests")
+
+
+class ClientLeft(Exception):  # noqa: N818 nobody did anything wrong
+    """The connection closed before the request was whole."""
+
+
+class Front:
+    """The outermost layer.
+
+    Args:
+        app: what answers.
+        metrics: where requests are counted.
+        draining: whether connections should be given up after their answer.
+        body_seconds: time in which a body must have arrived.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, draining: Callable[[], bool], body_seconds: float = 15.0
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._draining = draining
+        self._body_seconds = body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            await Exchange(self, scope, receive, send).run()
+        elif scope["type"] == "lifespan":  # type: ignore[comparison-overlap]
+            await self._app(scope, receive, send)
+        else:  # no route speaks websocket
+            await send({"type": "websocket.close", "code": 1000, "reason": None})
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, front: Front, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        self._front = front
+        self._receive = receive
+        self._send = send
+        self._head = scope["method"] == "HEAD"
+        # HEAD is answered by the GET route, without the body.
+        self._scope: HTTPScope = {**scope, "method": "GET"} if self._head else scope  # type: ignore[typeddict-item]
+        self._headers = dict(scope["headers"])
+        self._request_id = request_id(self._headers.get(b"x-request-id"))
+        self._status = 0
+        self._answered = False
+        self._body = b""
+        self._replayed = False
+
+    async def run(self) -> None:
+        """Read the body, answer, count."""
+        metrics = self._front._metrics
+        began = time.perf_counter()
+        structlog.contextvars.bind_contextvars(request_id=self._request_id)
+        metrics.in_progress.inc()
+        try:
+            self._body = await self._read_body()
+            await self._answer()
+        except ClientLeft:
+            self._status = CLIENT_LEFT
+        except GenserveError as error:
+            await self._refuse(error)
+        finally:
+            metrics.in_progress.dec()
+            seconds = time.perf_counter() - began
+            route = str(self._scope.get("path_template") or UNMATCHED)
+            method = "HEAD" if self._head else str(self._scope["method"])
+            metrics.request_ended(route, method, self._status or 500, seconds)
+            log.debug("request", route=route, method=method, status=self._status, seconds=round(seconds, 6))
+            structlog.contextvars.unbind_contextvars("request_id")
+
+    async def _read_body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            TooLarge, SlowSender: it is above the limit, or does not arrive in time.
+            ClientLeft: it will never be whole.
+        """
+        length = self._headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            raise TooLarge(f"the body has {int(length)} bytes, at most {MAX_BODY_BYTES} are read")
+        if length == b"0" and b"transfer-encoding" not in self._headers:
+            return b""
+        try:
+            async with asyncio.timeout(self._front._body_seconds):
+                return await self._read_chunks()
+        except TimeoutError as error:
+            raise SlowSender(f"the body did not arrive within {self._front._body_seconds:g} s") from error
+
+    async def _read_chunks(self) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientLeft
+            chunks.append(message["body"])
+            size += len(message["body"])
+            if size > MAX_BODY_BYTES:
+                raise TooLarge(f"the body is above {MAX_BODY_BYTES} bytes")
+            if not message["more_body"]:
+                return b"".join(chunks)
+
+    async def _answer(self) -> None:
+        """Run the application, and stop it when its client leaves.
+
+        Raises:
+            ClientLeft: so it was.
+        """
+        task = asyncio.current_task()
+        watch = asyncio.get_running_loop().create_task(self._watch(task))
+        try:
+            await self._front._app(self._scope, self._replay, self._forward)
+        except asyncio.CancelledError:
+            if not (watch.done() and not watch.cancelled() and watch.result() and task and task.uncancel() == 0):
+                raise
+            raise ClientLeft from None
+        finally:
+            watch.cancel()
+
+    async def _watch(self, task: "asyncio.Task[Any] | None") -> bool:
+        """Wait for the client to leave; cancel the task then, unless the answer is out. True where it was cancelled."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                break
+        return task is not None and not self._answered and task.cancel()
+
+    async def _replay(self) -> Any:  # noqa: ANN401 Litestar's union of receive events
+        """The body once more, for the application."""
+        if self._replayed:
+            await asyncio.Event().wait()  # the client's leaving is handled here
+        self._replayed = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+    async def _forward(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = [*message.get("headers", []), (b"x-request-id", self._request_id.encode())]
+            if self._front._draining():
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}  # type: ignore[typeddict-item, misc]
+        elif message["type"] == "http.response.body":
+            self._answered = not message.get("more_body", False)
+            if self._head:
+                message = {**message, "body": b""}  # type: ignore[typeddict-item, misc]
+        await self._send(message)
+
+    async def _refuse(self, error: GenserveError) -> None:
+        """Answer what was refused before any route saw it; the connection may hold unread bytes, so it ends."""
+        problem = problem_of(error)
+        body = problem.body()
+        headers = [
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        with contextlib.suppress(OSError):
+            await self._forward({"type": "http.response.start", "status": problem.status, "headers": headers})
+            await self._forward({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def request_id(given: bytes | None) -> str:
+    """The client's id, bounded to 64 safe characters, or a new one."""
+    kept = UNSAFE.sub("", given[: 4 * MAX_REQUEST_ID].decode("latin-1"))[:MAX_REQUEST_ID] if given else ""
+    return kept or secrets.token_hex(8)

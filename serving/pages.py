@@ -1,0 +1,117 @@
+"""The routes that describe: the models, the playground, the OpenAPI page. All files are read once, at start."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from litestar import Request, Response, get
+from litestar.handlers import HTTPRouteHandler
+
+from models.errors import NotFound
+from serving import catalogue
+from serving.openapi import document
+from serving.routes import IMMUTABLE, reference
+from serving.service import Service
+
+STATIC = Path(__file__).parent / "static"
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+STRICT = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+# Swagger UI writes style attributes.
+DOCS = {**STRICT, "content-security-policy": STRICT["content-security-policy"].replace(
+    "style-src 'self'", "style-src 'self' 'unsafe-inline'")}
+
+
+class Asset(NamedTuple):
+    """A static file."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+
+def model_routes(service: Service) -> list[HTTPRouteHandler]:
+    """GET /models and what lies below it, but for the image route."""
+    repository, live = service.repository, service.live
+
+    @get("/models")
+    async def models() -> Response[bytes]:
+        return _json(await asyncio.to_thread(catalogue.describe_all, repository, live))
+
+    @get("/models/{name:str}")
+    async def model(name: str) -> Response[bytes]:
+        return _json(await asyncio.to_thread(catalogue.describe_name, repository, live, name))
+
+    @get("/models/{name:str}/versions/{version:str}")
+    async def version(name: str, version: str) -> Response[bytes]:
+        found = await asyncio.to_thread(repository.resolve, reference(name, version))
+        return _json(await asyncio.to_thread(catalogue.describe_version, repository, live, found))
+
+    @get("/models/{name:str}/versions/{version:str}/samples.png")
+    async def samples(name: str, version: str) -> Response[bytes]:
+        found = await asyncio.to_thread(repository.resolve, reference(name, version))
+        try:
+            body = await asyncio.to_thread(found.samples_path.read_bytes)
+        except FileNotFoundError as error:
+            raise NotFound(f"{found} has no sample grid") from error
+        return Response(body, media_type="image/png", headers={"cache-control": IMMUTABLE})
+
+    return [models, model, version, samples]
+
+
+def page_routes() -> list[HTTPRouteHandler]:
+    """GET /, /docs, /openapi.json and /static."""
+    assets = {path.name: _asset(path) for path in sorted(STATIC.rglob("*")) if path.suffix in MEDIA_TYPES}
+    openapi = msgspec.json.format(msgspec.json.encode(document()), indent=1)
+
+    @get("/")
+    async def playground(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return _page(request, assets["index.html"], STRICT)
+
+    @get("/docs")
+    async def docs(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return _page(request, assets["docs.html"], DOCS)
+
+    @get("/openapi.json")
+    async def openapi_json() -> Response[bytes]:
+        return Response(openapi, media_type="application/json")
+
+    @get("/favicon.ico")
+    async def favicon(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return _page(request, assets["favicon.svg"], STRICT)
+
+    @get("/static/{file:str}")
+    async def static(request: Request[Any, Any, Any], file: str) -> Response[bytes]:
+        if file not in assets:
+            raise NotFound("there is no such file")
+        return _page(request, assets[file], STRICT)
+
+    return [playground, docs, openapi_json, favicon, static]
+
+
+def _page(request: Request[Any, Any, Any], asset: Asset, policy: dict[str, str]) -> Response[bytes]:
+    headers = {"etag": asset.etag, "cache-control": "no-cache", **policy}
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(b"", status_code=304, headers=headers)
+    return Response(asset.body, media_type=asset.media_type, headers=headers)
+
+
+def _asset(path: Path) -> Asset:
+    body = path.read_bytes()
+    return Asset(body, MEDIA_TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:24]}"')
+
+
+def _json(content: dict[str, Any]) -> Response[bytes]:
+    return Response(msgspec.json.encode(content), media_type="application/json", headers={"cache-control": "no-cache"})

@@ -1,0 +1,172 @@
+"""From an order to samples: cache, single flight, batcher. Knows nothing of HTTP or encoders."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.generator import Samples
+from models.latents import draw
+from serving.batcher import Batcher
+from serving.cache import SampleKey
+from serving.cache_memory import MemoryCache
+from serving.cache_redis import RedisCache
+from serving.flights import Flights
+from serving.live import LiveModel
+from serving.orders import LatentOrder, Order
+from serving.schedule import Deadline
+
+CacheState = Literal["hit", "partial", "miss", "bypass"]
+
+
+class Drawn(NamedTuple):
+    """Samples with what is reported about them.
+
+    Args:
+        samples: [N, ...].
+        seeds: one for each; None for given latents.
+        class_idx: one for each; None for an unconditional model.
+        cache: where they came from.
+        queue_seconds: longest wait of those that were computed.
+        inference_seconds: longest time from the first batch to the last.
+    """
+
+    samples: Samples
+    seeds: tuple[int, ...] | None
+    class_idx: tuple[int, ...] | None
+    cache: CacheState
+    queue_seconds: float
+    inference_seconds: float
+
+
+class Fetched(NamedTuple):
+    """One sample that the local tier did not have.
+
+    Args:
+        sample: [...].
+        shared: whether the shared tier had it.
+        queue_seconds: see Drawn.
+        inference_seconds: see Drawn.
+    """
+
+    sample: Samples
+    shared: bool
+    queue_seconds: float
+    inference_seconds: float
+
+
+class Sampler:
+    """Answers orders.
+
+    Args:
+        batcher: runs what has to be computed.
+        local: the tier in this process; None for no cache at all.
+        shared: the tier across processes; None for none.
+    """
+
+    def __init__(self, batcher: Batcher, local: MemoryCache | None, shared: RedisCache | None) -> None:
+        self._batcher = batcher
+        self._local = local
+        self._shared = shared
+        self._flights: Flights[SampleKey, Fetched] = Flights()
+
+    async def sample(self, order: Order, deadline: Deadline) -> Drawn:
+        """Samples for seeds, from the cache where it has them.
+
+        Raises:
+            QueueFull, DeadlineExceeded: see Batcher.generate.
+        """
+        classes = self._classes(order)
+        keys = _keys(order, classes)
+        distinct = dict.fromkeys(keys)
+        form = order.model.form
+        samples = self._local.find(distinct, form) if self._local else {}
+        missing = [key for key in distinct if key not in samples]
+        fetched: dict[SampleKey, Fetched] = {}
+        if missing:
+            fetched = await self._flights.get(missing, deadline, partial(self._fetch, order.model))
+            samples.update((key, one.sample) for key, one in fetched.items())
+        return Drawn(
+            np.stack([samples[key] for key in keys]),
+            order.seeds,
+            classes,
+            self._state(len(distinct), fetched.values()),
+            max((one.queue_seconds for one in fetched.values()), default=0.0),
+            max((one.inference_seconds for one in fetched.values()), default=0.0),
+        )
+
+    async def sample_latents(self, order: LatentOrder, deadline: Deadline) -> Drawn:
+        """Samples for latents; they have no address, so no cache knows them."""
+        made = await self._batcher.generate(order.model, order.z, order.class_idx, deadline=deadline)
+        classes = None if order.class_idx is None else tuple(order.class_idx.tolist())
+        return Drawn(made.samples, None, classes, "bypass", made.queue_seconds, made.inference_seconds)
+
+    def find_answer(self, key: Hashable, images: int) -> Any | None:  # noqa: ANN401 whatever was kept
+        """An encoded answer that was kept before; None where there is none."""
+        return self._local.find_answer(key, images) if self._local else None
+
+    def keep_answer(self, key: Hashable, answer: Any, size: int) -> None:  # noqa: ANN401 see above
+        """Keep an encoded answer of `size` bytes in the local tier."""
+        if self._local:
+            self._local.keep_answer(key, answer, size)
+
+    async def close(self) -> None:
+        """Let go of caches and threads."""
+        self._batcher.close()
+        for cache in (self._local, self._shared):
+            if cache is not None:
+                await cache.close()
+
+    async def _fetch(
+        self, model: LiveModel, keys: list[SampleKey], deadline: Deadline
+    ) -> dict[SampleKey, Fetched]:
+        """The work of one flight: the shared tier, then the network for the rest; the local tier keeps both."""
+        found = await self._shared.get_many(keys, model.form) if self._shared else {}
+        fetched = {key: Fetched(sample, True, 0.0, 0.0) for key, sample in found.items()}
+        missing = [key for key in keys if key not in found]
+        if missing:
+            fetched.update(await self._compute(model, missing, deadline))
+        if self._local:
+            self._local.keep({key: one.sample for key, one in fetched.items()})
+        return fetched
+
+    async def _compute(
+        self, model: LiveModel, keys: Sequence[SampleKey], deadline: Deadline
+    ) -> dict[SampleKey, Fetched]:
+        classes = [key.class_idx for key in keys if key.class_idx is not None]
+        drawn = draw(
+            model.generator.signature,
+            [key.seed for key in keys],
+            class_idx=classes or None,
+            truncation=keys[0].truncation,
+        )
+        made = await self._batcher.generate(model, drawn.z, drawn.class_idx, deadline=deadline)
+        if self._shared:
+            self._shared.put_later(dict(zip(keys, made.samples, strict=True)), model.form)
+        return {
+            key: Fetched(sample, False, made.queue_seconds, made.inference_seconds)
+            for key, sample in zip(keys, made.samples, strict=True)
+        }
+
+    def _classes(self, order: Order) -> tuple[int, ...] | None:
+        """Each sample's class: as asked, else as its seed draws it; None for an unconditional model."""
+        if order.class_idx is not None or order.model.manifest.classes is None:
+            return order.class_idx
+        drawn: NDArray[np.int64] | None = draw(order.model.generator.signature, order.seeds).class_idx
+        return None if drawn is None else tuple(drawn.tolist())
+
+    def _state(self, asked: int, fetched: Iterable[Fetched]) -> CacheState:
+        if self._local is None:
+            return "bypass"
+        computed = sum(not one.shared for one in fetched)
+        return "hit" if not computed else "miss" if computed == asked else "partial"
+
+
+def _keys(order: Order, classes: tuple[int, ...] | None) -> list[SampleKey]:
+    model = order.model
+    return [
+        SampleKey(model.manifest.digest, model.numerics, seed, classes[i] if classes else None, order.truncation)
+        for i, seed in enumerate(order.seeds)
+    ]

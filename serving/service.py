@@ -1,0 +1,185 @@
+"""What the routes share: the parts of the application, and the way from a request to an answer. Knows no routes."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from litestar import Request, Response
+
+from models.errors import Invalid
+from models.repository import Repository
+from serving.answers import Answer, encode_samples, encode_walk
+from serving.errors import DeadlineExceeded, WrongMediaType
+from serving.formats import choose_format
+from serving.live import LiveModel, LiveModels
+from serving.metrics import Metrics
+from serving.orders import Order, order_samples, order_walk
+from serving.requests import InterpolateRequest, SampleRequest, decode_body
+from serving.sampler import Drawn, Sampler
+from serving.schedule import Deadline
+from serving.settings import Settings
+
+INLINE_BYTES = 4096  # smaller samples are encoded on the event loop: a thread's two hops would cost more
+
+AnyRequest = Request[Any, Any, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The parts of one application, put together in serving.app.
+
+    Args:
+        settings: what a person set.
+        repository: read for /models.
+        live: the models that answer.
+        sampler: draws.
+        metrics: where numbers go.
+        encoders: threads for encoding.
+        state: the one thing that changes: whether the server is draining.
+    """
+
+    settings: Settings
+    repository: Repository
+    live: LiveModels
+    sampler: Sampler
+    metrics: Metrics
+    encoders: ThreadPoolExecutor
+    state: "State" = field(default_factory=lambda: State())
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests should be sent here."""
+        return self.live.ready and not self.state.draining
+
+    async def sample(self, request: AnyRequest) -> Response[bytes]:
+        """POST /sample."""
+        deadline = self.deadline(request)
+        asked = decode_body(await json_body(request), SampleRequest)
+        model = await self.live.get(asked.model)
+        form = choose_format(
+            asked.format, request.headers.get("accept"), operation="sample", kind=model.manifest.kind
+        )
+        order = order_samples(asked, model, max_images=self.settings.max_images)
+        if isinstance(order, Order):
+            return await self.answer_order(order, form, deadline)
+        drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
+        answer, seconds = await self._encode(drawn, encode_samples, model, drawn, form, truncation=None)
+        return self.respond(model, drawn, answer, seconds)
+
+    async def interpolate(self, request: AnyRequest) -> Response[bytes]:
+        """POST /interpolate."""
+        deadline = self.deadline(request)
+        asked = decode_body(await json_body(request), InterpolateRequest)
+        model = await self.live.get(asked.model)
+        form = choose_format(asked.format, request.headers.get("accept"), operation="walk", kind=model.manifest.kind)
+        order = order_walk(asked, model, max_images=self.settings.max_images)
+        drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
+        answer, seconds = await self._encode(drawn, encode_walk, model, drawn, form, fps=asked.fps)
+        return self.respond(model, drawn, answer, seconds)
+
+    async def answer_order(
+        self, order: Order, form: str, deadline: Deadline, headers: dict[str, str] | None = None
+    ) -> Response[bytes]:
+        """Samples by seed, whole answers from the local tier where it has them."""
+        model = order.model
+        key = (model.version, model.numerics, order.seeds, order.class_idx, order.truncation, form)
+        kept: tuple[Drawn, Answer] | None = self.sampler.find_answer(key, len(order.seeds)) if order.repeatable else None
+        if kept is not None:
+            return self.respond(model, kept[0], kept[1], 0.0, headers)
+        drawn = await self.within(deadline, self.sampler.sample(order, deadline))
+        answer, seconds = await self._encode(
+            drawn, encode_samples, model, drawn, form, truncation=order.truncation
+        )
+        if order.repeatable:
+            known = drawn._replace(samples=drawn.samples[:0], cache="hit", queue_seconds=0.0, inference_seconds=0.0)
+            self.sampler.keep_answer(key, (known, answer), len(answer.body))
+        return self.respond(model, drawn, answer, seconds, headers)
+
+    def deadline(self, request: AnyRequest) -> Deadline:
+        """When the request's time is over: X-Request-Timeout seconds from now, at most the server's own limit."""
+        limit = self.settings.request_timeout_seconds
+        text = request.headers.get("x-request-timeout")
+        if text is None:
+            return Deadline(time.monotonic() + limit)
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            raise Invalid("expected a positive number of seconds", field="x-request-timeout")
+        return Deadline(time.monotonic() + min(seconds, limit))
+
+    async def within(self, deadline: Deadline, work: Any) -> Any:  # noqa: ANN401 any awaitable
+        """The work's result.
+
+        Raises:
+            DeadlineExceeded: it was not done in time; what had not started is not run.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(loop.time() + deadline.at - time.monotonic()):
+                return await work
+        except TimeoutError as error:
+            raise DeadlineExceeded("the request's time was over before its answer was ready") from error
+
+    def respond(
+        self, model: LiveModel, drawn: Drawn, answer: Answer, encode_seconds: float, more: dict[str, str] | None = None
+    ) -> Response[bytes]:
+        """The answer with what is said about it."""
+        self.metrics.served(model.version.name, len(drawn.seeds or drawn.samples))
+        timing = (("queue", drawn.queue_seconds), ("inference", drawn.inference_seconds), ("encode", encode_seconds))
+        headers = {
+            "x-model": str(model.version),
+            "x-model-digest": model.manifest.digest,
+            "x-numerics": model.numerics,
+            "x-cache": drawn.cache,
+            "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in timing),
+            **(more or {}),
+        }
+        if drawn.seeds:
+            headers["x-seed"] = str(drawn.seeds[0])
+        return Response(answer.body, status_code=200, media_type=answer.media_type, headers=headers)
+
+    async def _encode(
+        self, drawn: Drawn, encode: Callable[..., Answer], *arguments: Any, **options: Any  # noqa: ANN401 encode's own
+    ) -> tuple[Answer, float]:
+        """The answer and the seconds that it took, on a thread where the samples are not small."""
+        began = time.perf_counter()
+        if drawn.samples.nbytes <= INLINE_BYTES:
+            answer = encode(*arguments, **options)
+        else:
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self.encoders, lambda: encode(*arguments, **options))
+        seconds = time.perf_counter() - began
+        self.metrics.encoded(seconds)
+        return answer, seconds
+
+
+@dataclass
+class State:
+    """What changes in the life of an application."""
+
+    draining: bool = False
+
+
+async def json_body(request: AnyRequest) -> bytes:
+    """The request's body.
+
+    Raises:
+        WrongMediaType: it is not application/json in UTF-8, or compressed.
+    """
+    body = await request.body()
+    media, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = parameters.strip().lower().replace('"', "").replace(" ", "")
+    if (body or media) and media.strip().lower() != "application/json":
+        raise WrongMediaType("expected content-type: application/json", field="content-type")
+    if charset.startswith("charset=") and charset not in ("charset=utf-8", "charset=utf8"):
+        raise WrongMediaType("JSON is UTF-8", field="content-type")
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise WrongMediaType("compressed bodies are not read", field="content-encoding")
+    return body
