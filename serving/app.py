@@ -70,6 +70,7 @@ def create_app(
         observer=publisher,
         default=settings.default_model,
         max_loaded=settings.max_loaded_versions,
+        allow_unjudged=settings.allow_unjudged,
         poll_seconds=settings.poll_seconds,
     )
     engines = settings.threads or available_cores()

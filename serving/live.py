@@ -109,6 +109,7 @@ class LiveModels:
         observer: told of what goes live and what fails.
         default: name of the model for requests that name none; None for the preferred or only one.
         max_loaded: versions kept beside the champions.
+        allow_unjudged: let the newest version answer for a name that has no champion.
         poll_seconds: between two looks at the repository.
         clock: seconds, monotonic.
     """
@@ -121,6 +122,7 @@ class LiveModels:
         observer: LiveObserver,
         default: str | None = None,
         max_loaded: int = 2,
+        allow_unjudged: bool = False,
         poll_seconds: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -129,6 +131,7 @@ class LiveModels:
         self._observer = observer
         self._default = default
         self._max_loaded = max_loaded
+        self._allow_unjudged = allow_unjudged
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._champions: dict[str, LiveModel] = {}
@@ -189,7 +192,7 @@ class LiveModels:
             return champion
         if which == "candidate":
             raise NotFound("a candidate is not served; ask for its number", field="model")
-        version = await asyncio.to_thread(self._repository.resolve, f"{name}@{which}" if which else name)
+        version = await asyncio.to_thread(self._resolve, name, which)
         if which in ("", "champion"):  # known, but not loaded
             why = self._failures.get(version, (0.0, "it is being loaded"))[1]
             raise NotReady(f"{version} cannot answer yet: {why}", retry_after_seconds=self._poll_seconds, field="model")
@@ -267,10 +270,18 @@ class LiveModels:
             return []
 
     def _champion_version(self, name: str) -> Version | None:
-        """The champion, None where the name has none (or none yet)."""
+        """What answers for a name: its champion, or where that is allowed its newest version; None for neither."""
         if self._repository.aliases(name).champion is None:
-            return None
+            return self._repository.versions(name)[-1] if self._allow_unjudged else None
         return self._repository.resolve(name)
+
+    def _resolve(self, name: str, which: str) -> Version:
+        """The version meant by a reference that no loaded champion answers."""
+        if which in ("", "champion") and name in self._repository.names():
+            version = self._champion_version(name)
+            if version is not None:
+                return version
+        return self._repository.resolve(f"{name}@{which}" if which else name)
 
     def _report(self, name: str, reason: str, **more: str) -> None:
         serving = self._champions.get(name)
