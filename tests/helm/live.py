@@ -97,7 +97,7 @@ def _environment(models: Path, port: int, redis: int) -> dict[str, str]:
 
 
 def _service() -> list[str]:
-    return [sys.executable, "fake_service.py"]
+    return [sys.executable, "-m", "genserve", "serve"]
 
 
 def _redis(port: int, folder: Path) -> list[str]:

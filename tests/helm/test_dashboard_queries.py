@@ -20,8 +20,6 @@ VIEWS = {
 }
 SECONDS = 30.0  # until a rate over a few scrapes has data
 
-pytestmark = pytest.mark.xdist_group("prometheus")
-
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:

@@ -31,8 +31,8 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "hook": ({"lifecycle": {"preStop": {"exec": {"command": ["sleep", "5"]}}}}, "'/lifecycle/preStop'"),
     "amount": ({"resources": {"limits": {"memory": "lots"}}}, "/resources/limits/memory"),
     "label": ({"grafana": {"dashboards": {"labels": {"grafana_dashboard": 1}}}}, "grafana_dashboard"),
-    "grace": ({"terminationGracePeriodSeconds": 45}, "terminationGracePeriodSeconds is 45 and must be more than 45"),
-    "drain": ({"config": {"drainSeconds": 24.5}}, "terminationGracePeriodSeconds is 60 and must be more than 60"),
+    "grace": ({"terminationGracePeriodSeconds": 46}, "terminationGracePeriodSeconds is 46 and must be more than 46"),
+    "drain": ({"config": {"drainSeconds": 23.5}}, "terminationGracePeriodSeconds is 60 and must be more than 60"),
     "set twice": ({"extraEnv": [{"name": "GENSERVE_HOST", "value": "::"}]}, "extraEnv: GENSERVE_HOST is set"),
     "secret set twice": (
         {"externalRedis": {"host": "redis"}, "extraEnv": [{"name": "GENSERVE_REDIS_URL", "value": "redis://x"}]},

@@ -47,7 +47,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* A value of `config` as an environment variable's text: whole numbers without an exponent, lists with commas. */}}
+{{/* A value of `config` as an environment variable's text: whole numbers without an exponent (Helm 3 reads every
+number as a float), lists with commas. */}}
 {{- define "genserve.text" -}}
 {{- if kindIs "slice" . -}}
 {{- join "," . -}}
@@ -105,11 +106,17 @@ GENSERVE_{{ $name | snakecase | upper }}: {{ include "genserve.text" $value | qu
 {{- end }}
 {{- end -}}
 
+{{/* The longest that a pod takes to stop: preStop, drain, the longest request, and the second that closing takes. */}}
+{{- define "genserve.stopSeconds" -}}
+{{- add (int64 .Values.lifecycle.preStop.sleep.seconds) (ceil .Values.config.drainSeconds | int64) (ceil .Values.config.requestTimeoutSeconds | int64) 1 -}}
+{{- end -}}
+
 {{/* Refusals that a schema cannot express. Each names the value, the limit and what was given. */}}
 {{- define "genserve.check" -}}
-{{- $needed := add (int64 .Values.lifecycle.preStop.sleep.seconds) (ceil .Values.config.drainSeconds | int64) (ceil .Values.config.requestTimeoutSeconds | int64) -}}
-{{- if le (int64 .Values.terminationGracePeriodSeconds) $needed -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d and must be more than %d: lifecycle.preStop.sleep.seconds + config.drainSeconds + config.requestTimeoutSeconds" (int64 .Values.terminationGracePeriodSeconds) $needed) -}}
+{{- $needed := include "genserve.stopSeconds" . | int64 -}}
+{{- $given := int64 .Values.terminationGracePeriodSeconds -}}
+{{- if le $given $needed -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d and must be more than %d: lifecycle.preStop.sleep.seconds + config.drainSeconds + config.requestTimeoutSeconds + 1" $given $needed) -}}
 {{- end -}}
 {{- $own := include "genserve.settings" . | fromYaml -}}
 {{- range (include "genserve.redisEnv" . | fromYamlArray) -}}
