@@ -8,10 +8,10 @@ from functools import partial
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
-from litestar.types import ASGIApp, Receive, Scope, Send
 
 from models.repository import Repository, Version
 from models.runtime import available_cores
+from serving.asgi import ASGIApp, Receive, Scope, Send
 from serving.batcher import Batcher
 from serving.cache_memory import ByteLRU, MemoryCache
 from serving.cache_redis import RedisCache

@@ -1,8 +1,8 @@
-"""Gathers latents into calls of the network, on threads of its own. Knows nothing of HTTP, seeds, caches or encoders."""
+"""Gathers latents into calls of the network, on threads of its own. Knows nothing of HTTP, seeds or caches."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ RATE_MEMORY = 0.9  # weight of the past in the running mean of an engine's speed
 ASSUMED_IMAGES_PER_SECOND = 200.0  # before the first batch
 
 
-class Network(Protocol):
+class Network(Hashable, Protocol):
     """What the batcher needs of a generator (serving.live.LiveModel)."""
 
     def generate(self, z: Latents, class_idx: ClassIndices | None = None) -> Samples:

@@ -67,7 +67,11 @@ class LiveModel:
 
 
 def load(
-    repository: Repository, version: Version, *, providers: Sequence[str] = (CPU_PROVIDER,), allow_unjudged: bool = False
+    repository: Repository,
+    version: Version,
+    *,
+    providers: Sequence[str] = (CPU_PROVIDER,),
+    allow_unjudged: bool = False,
 ) -> LiveModel:
     """Load and check a version; blocking. The golden samples' mixed batches are the warm-up.
 

@@ -15,6 +15,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -33,6 +34,7 @@ class Metrics:
     """All metrics of one application."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(GC_COLLECTOR)
@@ -101,7 +103,7 @@ class Metrics:
 
     # Models.
 
-    def model_live(  # noqa: PLR0913 one argument for each label
+    def model_live(
         self, model: str, *, version: int, digest: str, provider: str, numerics: str, unjudged: bool, when: float,
         fd: tuple[str, float] | None,
     ) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from models.errors import GenserveError
+from serving.asgi import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import SlowSender, TooLarge
 from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
 from serving.problems import MEDIA_TYPE, problem_of
@@ -27,7 +27,7 @@ UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 log = structlog.get_logger("genserve.requests")
 
 
-class ClientLeft(Exception):  # noqa: N818 nobody did anything wrong
+class ClientLeft(Exception):
     """The connection closed before the request was whole."""
 
 
@@ -53,7 +53,7 @@ class Front:
         """ASGI."""
         if scope["type"] == "http":
             await Exchange(self, scope, receive, send).run()
-        elif scope["type"] == "lifespan":  # type: ignore[comparison-overlap]
+        elif scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         else:  # no route speaks websocket
             await send({"type": "websocket.close", "code": 1000, "reason": None})
@@ -62,13 +62,13 @@ class Front:
 class Exchange:
     """One request and its answer."""
 
-    def __init__(self, front: Front, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    def __init__(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
         self._front = front
         self._receive = receive
         self._send = send
         self._head = scope["method"] == "HEAD"
         # HEAD is answered by the GET route, without the body.
-        self._scope: HTTPScope = {**scope, "method": "GET"} if self._head else scope  # type: ignore[typeddict-item]
+        self._scope: Scope = {**scope, "method": "GET"} if self._head else scope
         self._headers = dict(scope["headers"])
         self._request_id = request_id(self._headers.get(b"x-request-id"))
         self._status = 0
@@ -155,7 +155,7 @@ class Exchange:
                 break
         return task is not None and not self._answered and task.cancel()
 
-    async def _replay(self) -> Any:  # noqa: ANN401 Litestar's union of receive events
+    async def _replay(self) -> Message:
         """The body once more, for the application."""
         if self._replayed:
             await asyncio.Event().wait()  # the client's leaving is handled here
@@ -168,11 +168,11 @@ class Exchange:
             headers = [*message.get("headers", []), (b"x-request-id", self._request_id.encode())]
             if self._front._draining():
                 headers.append((b"connection", b"close"))
-            message = {**message, "headers": headers}  # type: ignore[typeddict-item, misc]
+            message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":
             self._answered = not message.get("more_body", False)
             if self._head:
-                message = {**message, "body": b""}  # type: ignore[typeddict-item, misc]
+                message = {**message, "body": b""}
         await self._send(message)
 
     async def _refuse(self, error: GenserveError) -> None:

@@ -135,7 +135,8 @@ def _station(signature: Signature, stop: KeyFrame, i: int) -> NDArray[np.float64
     if stop.seed is not None:
         latent: NDArray[np.float64] = draw_untruncated(signature, [stop.seed])[0]
         return latent
-    return _latents(signature, [stop.z or []], f"keyframes[{i}].z")[0]
+    given: NDArray[np.float64] = _latents(signature, [stop.z or []], f"keyframes[{i}].z")[0]
+    return given
 
 
 def _class_of(signature: Signature, stop: KeyFrame) -> int:
@@ -151,7 +152,7 @@ def _latents(signature: Signature, rows: list[list[float]], field: str) -> NDArr
         if len(row) != signature.z_dim:
             where = f"{field}[{i}]" if field == "z" else field
             raise Invalid(f"{len(row)} values, the model's z_dim is {signature.z_dim}", field=where)
-    z = np.asarray(rows, np.float64)
+    z: NDArray[np.float64] = np.asarray(rows, np.float64)
     try:
         check_latents(signature, z)
     except Invalid as error:

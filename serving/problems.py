@@ -56,7 +56,9 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, HTTPException) and error.status_code < 500:
         allow = {key.lower(): value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
         phrase = HTTPStatus(error.status_code).phrase
-        return Problem(title=phrase, status=error.status_code, detail=error.detail or phrase, headers=allow)
+        details = {404: "there is no such path", 405: f"here one can {allow.get('allow')}"}
+        detail = details.get(error.status_code, error.detail or phrase)
+        return Problem(title=phrase, status=error.status_code, detail=detail, headers=allow)
     return Problem(title="Internal error", status=500, detail="something went wrong here; the log knows the request id")
 
 

@@ -40,12 +40,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Bytes came; while they are headers they count against the bound."""
         if self._in_headers:
             self._header_bytes += len(data)
-            if self._header_bytes > HEADER_BYTES + len(data) or (
-                self._header_bytes > HEADER_BYTES and b"\r\n\r\n" not in data[: HEADER_BYTES]
-            ):
-                self._refuse(431, f"the headers are above {HEADER_BYTES} bytes")
-                return
         super().data_received(data)
+        if self._in_headers and self._header_bytes > HEADER_BYTES:  # and still not whole
+            self._refuse(431, f"the headers are above {HEADER_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         """A request's first byte: the rest of its headers is due."""

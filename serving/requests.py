@@ -1,4 +1,4 @@
-"""What clients may send, and its strict decoding. Knows nothing of models, so nothing here depends on which is asked."""
+"""What clients may send, and its strict decoding. Knows nothing of models: nothing here depends on which is asked."""
 
 import re
 from typing import Annotated, Literal, TypeVar

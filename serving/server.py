@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import structlog
 import uvicorn
@@ -76,13 +77,13 @@ async def _run(app: App, settings: Settings, listening: list[socket.socket]) -> 
     log.info("stopped")
 
 
-def _config(app: object, settings: Settings, *, lifespan: str = "on") -> uvicorn.Config:
+def _config(app: Any, settings: Settings, *, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:  # noqa: ANN401 any ASGI application
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http=GuardedProtocol,
         ws="none",
         loop="none",
-        lifespan=lifespan,  # type: ignore[arg-type]
+        lifespan=lifespan,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -98,7 +99,7 @@ class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to us."""
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 

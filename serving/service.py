@@ -88,7 +88,9 @@ class Service:
         """Samples by seed, whole answers from the local tier where it has them."""
         model = order.model
         key = (model.version, model.numerics, order.seeds, order.class_idx, order.truncation, form)
-        kept: tuple[Drawn, Answer] | None = self.sampler.find_answer(key, len(order.seeds)) if order.repeatable else None
+        kept: tuple[Drawn, Answer] | None = None
+        if order.repeatable:
+            kept = self.sampler.find_answer(key, len(order.seeds))
         if kept is not None:
             return self.respond(model, kept[0], kept[1], 0.0, headers)
         drawn = await self.within(deadline, self.sampler.sample(order, deadline))
