@@ -10,7 +10,6 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 
 from models.errors import GenserveError
 from serving.arguments import add_serve_arguments
@@ -52,13 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Trains, judges, promotes and serves generators.",
         epilog="Exit status: 0 done, 1 refused, 2 bad usage or input, 3 something failed, 130 interrupted.",
     )
-    parser.add_argument("--version", action="version", version=f"genserve {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add(commands, "train", "trainer.commands:train", "train a GAN on a data set", add_train_arguments)
     _add(commands, "export", "trainer.commands:export", "export a run's generator to ONNX", add_export_arguments)
     _add(commands, "publish", "genserve.publishing:publish", "add a generator to the repository", _publish)
-    _add(commands, "evaluate", "genserve.judging:evaluate", "measure a version on the validation split", _judge)
-    _add(commands, "gate", "genserve.judging:gate", "judge a version on the gate split; keeps the verdict", _judge)
+    _add(commands, "evaluate", "genserve.judging:evaluate", "measure a version on the validation split", _evaluate)
+    _add(commands, "gate", "genserve.judging:gate", "judge a version on the gate split; keeps the verdict", _gate)
     _add(commands, "promote", "genserve.promoting:promote", "make a judged version the champion", _promote)
     _add(commands, "rollback", "genserve.promoting:rollback", "return to the champion before", _rollback)
     _add(commands, "models", "genserve.listing:models", "list models, versions and verdicts", _models)
@@ -98,9 +97,14 @@ def _publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--why", help="a note for the history")
 
 
-def _judge(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _gate(parser)
     parser.add_argument("--num-fakes", type=int, metavar="N", help="samples to draw (default: the policy's 50,000)")
+    parser.add_argument("--extractor", help="another feature extractor than the gate's: a name or a folder")
+
+
+def _gate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -145,11 +149,18 @@ def _drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truncation", type=float, help="normal prior (0, 8], uniform (0, 1]")
 
 
-def _version() -> str:
-    try:
-        return metadata.version("genserve")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+class _Version(argparse.Action):
+    """Prints the version; looking it up costs more than the rest of --help, so only when asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("genserve")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"genserve {version}")
+        parser.exit()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import numpy as np
 from models.datasets import Dataset, load_dataset
 from models.errors import Invalid, NotFound, Refused
 from models.export_record import FILE_NAME, ExportRecord, read_export_record
-from models.extractors import resolve_extractor
 from models.foreign import is_stamped
 from models.generator import Generator, sha256
+from models.judge import describe_reference
 from models.manifest import Classes, Provenance
 from models.places import writable_repository
 from models.publish import code_version
@@ -18,9 +18,6 @@ from models.publish import publish as publish_version
 from models.records import Reference
 from models.repository import check_name
 from models.sources import SOURCES
-from models.splits import SplitName
-
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "gate")
 
 
 def publish(args: argparse.Namespace) -> int:
@@ -41,7 +38,7 @@ def publish(args: argparse.Namespace) -> int:
         prior=args.prior,
         classes=_classes(args, dataset, model),
         provenance=_provenance(args, record),
-        reference=_reference(spec, dataset, args.extractor) if dataset is not None and spec is not None else None,
+        reference=_reference(spec, args.extractor) if spec is not None else None,
         why=args.why or (f"checkpoint chosen by {record.chosen_by}: {record.reason}" if record is not None else None),
     )
     print(version)
@@ -103,13 +100,8 @@ def _provenance(args: argparse.Namespace, record: ExportRecord | None) -> Proven
     )
 
 
-def _reference(spec: str, dataset: Dataset, wanted: str | None) -> Reference:
+def _reference(spec: str, extractor: str | None) -> Reference:
     """What the name will be judged against. Paths are kept absolute, so that the gate finds them from anywhere."""
-    extractor = resolve_extractor(wanted, dataset)
-    return Reference(
-        data=str(Path(spec).resolve()) if spec not in SOURCES else spec,
-        data_hash=dataset.content_hash,
-        splits={name: len(dataset.split(name).samples) for name in SPLITS},
-        extractor=str(Path(wanted).resolve()) if wanted and Path(wanted).is_dir() else extractor.name,
-        extractor_digest=extractor.digest,
-    )
+    if extractor is not None and Path(extractor).is_dir():
+        extractor = str(Path(extractor).resolve())
+    return describe_reference(spec if spec in SOURCES else str(Path(spec).resolve()), extractor=extractor)

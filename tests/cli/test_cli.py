@@ -1,0 +1,185 @@
+"""The console script as scripts use it: what it prints, and its exit status."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genserve.cli import main
+from models.judge import describe_reference
+from models.repository import Repository
+from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny, tiny_model, tiny_signature
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A repository with a promoted tiny generator, which GENSERVE_MODELS points to."""
+    repository = promoted_repository(tmp_path / "models")
+    monkeypatch.setenv("GENSERVE_MODELS", str(repository.root))
+    monkeypatch.setenv("GENSERVE_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return repository
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """400 grey 8 x 8 images that look nothing like the tiny generator's."""
+    path = tmp_path / "data.npz"
+    images = np.random.RandomState(0).randint(0, 40, (400, 8, 8, 1)).astype(np.uint8)
+    np.savez(path, images=images)
+    return path
+
+
+def test_every_subcommand_has_a_useful_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each says what it does and what it takes."""
+    commands = "train export publish evaluate gate promote rollback models verify sample interpolate serve doctor"
+    for command in [*commands.split(), "extractor train"]:
+        with pytest.raises(SystemExit) as caught:
+            main([*command.split(), "--help"])
+        assert caught.value.code == 0
+        shown = capsys.readouterr().out
+        assert f"genserve {command}" in shown
+        assert len(shown.splitlines()) > 4
+
+
+def test_bad_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """As every argument parser has it."""
+    for arguments in ([], ["dance"], ["publish", "x.onnx"], ["sample", "tiny"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+    assert "usage: genserve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (["promote", "nobody@1"], 2, "no model 'nobody'"),
+        (["promote", "tiny@1"], 1, "champion already"),
+        (["rollback", "tiny"], 1, "no earlier champion"),
+        (["gate", "tiny"], 1, "without --data"),
+        (["evaluate", "tiny@1"], 1, "without --data"),
+        (["publish", "nothing.onnx", "--name", "x"], 2, "neither an ONNX file"),
+        (["publish", "models", "--name", "x"], 2, "genserve export"),
+        (["publish", "tiny.onnx", "--name", "No Name"], 2, "not a model name"),
+        (["publish", "tiny.onnx", "--name", "x", "--prior", "uniform"], 2, "signature says normal"),
+        (["publish", "tiny.onnx", "--name", "x", "--data", "nowhere"], 2, "nowhere"),
+        (["sample", "tiny", "-o", "x.tiff"], 2, ".png"),
+        (["sample", "tiny", "-o", "x.png", "--seed", "-1"], 2, "seed: -1"),
+        (["sample", "tiny", "-o", "x.png", "-n", "0"], 2, "num_images"),
+        (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1"], 2, "at least 2"),
+        (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1", "2", "--frames", "0"], 2, "frames"),
+        (["verify", "nobody"], 2, "no model"),
+    ],
+)
+def test_what_is_refused_says_why(
+    repository: Repository, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, complaint: str
+) -> None:
+    """One line on stderr, naming the field; 1 for a refusal, 2 for bad input."""
+    Path("tiny.onnx").write_bytes(tiny_model())
+    assert main(arguments) == status
+    shown = capsys.readouterr().err
+    assert shown.startswith("genserve: ")
+    assert complaint in shown
+    assert shown.count("\n") == 1
+
+
+def test_publish_prints_the_version(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing else on stdout, so that a script can use it."""
+    Path("tiny.onnx").write_bytes(tiny_model(seed=2))
+    assert main(["publish", "tiny.onnx", "--name", "tiny", "--why", "brighter"]) == 0
+    assert capsys.readouterr().out == "tiny@2\n"
+    assert repository.history("tiny")[-1].why == "brighter"
+
+
+def test_a_bad_generator_is_gated_refused_and_not_promoted(
+    repository: Repository, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """publish --data, gate (1, with reasons), promote (1); the champion of another name is untouched."""
+    Path("tiny.onnx").write_bytes(tiny_model())
+    quick = describe_reference(str(data), policy={"num_fake": 200})
+    repository.set_reference("bad", quick)
+    assert main(["publish", "tiny.onnx", "--name", "other", "--data", str(data)]) == 0
+    assert repository.reference("other") == describe_reference(str(data))
+    publish_tiny(repository, "bad")
+    assert main(["evaluate", "bad@candidate", "--num-fakes", "200", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["gate", "bad@1"]) == 1
+    shown = capsys.readouterr().out
+    assert "G1" in shown
+    assert "random-conv@" in shown
+    assert main(["promote", "bad@1"]) == 1
+    assert "'fail'" in capsys.readouterr().err
+    assert repository.aliases("bad").champion is None
+
+
+def test_promote_and_rollback(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is one command, told in one line and in the history."""
+    version = publish_tiny(repository, seed=2)
+    repository.add_verdict(version, fake_verdict(version, version.manifest(), champion=1))
+    assert main(["promote", "tiny@candidate", "--why", "sharper"]) == 0
+    assert "tiny@2 is the champion of tiny (was tiny@1)" in capsys.readouterr().out
+    assert main(["rollback", "tiny", "--why", "too sharp"]) == 0
+    assert main(["models", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert "rolled back tiny@1 (replacing tiny@2)" in shown
+    assert "too sharp" in shown
+
+
+def test_models_as_json(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """For scripts: versions with alias, verdict and digest."""
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["versions"]
+    assert [(row["version"], row["alias"], row["verdict"]) for row in rows] == [("tiny@1", "champion", "pass")]
+
+
+def test_verify_and_doctor_find_a_changed_file(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 while all is well, 1 once a byte differs."""
+    assert main(["verify"]) == 0
+    assert main(["doctor"]) == 0
+    path = repository.resolve("tiny").model_path
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert main(["verify", "tiny"]) == 1
+    assert "FAULT  tiny@1: the file's sha256" in capsys.readouterr().out
+    assert main(["doctor"]) == 1
+
+
+def test_samples_are_addressed_by_their_seed(repository: Repository) -> None:
+    """Image 2 of seed 7 is seed 9 alone; three make a grid of two columns; the archive names seeds."""
+    assert main(["sample", "tiny", "--seed", "7", "-n", "3", "-o", "three.npy"]) == 0
+    assert main(["sample", "tiny", "--seed", "9", "-o", "one.npy"]) == 0
+    assert main(["sample", "tiny", "--seed", "7", "-n", "3", "-o", "three.png"]) == 0
+    three, one = np.load("three.npy"), np.load("one.npy")
+    assert three.shape == (3, 8, 8, 1)
+    assert np.array_equal(three[2], one[0])
+    grid = np.asarray(Image.open("three.png"))
+    assert grid.shape == (16, 16)
+    assert np.array_equal(grid[8:, :8], one[0, :, :, 0])
+    assert not grid[8:, 8:].any()
+
+
+def test_a_walk_has_its_frames(repository: Repository) -> None:
+    """An open walk of two key frames and 4 steps has 5 frames; a loop 8; key frames are the seeds' own samples."""
+    assert main(["interpolate", "tiny", "--seeds", "7", "9", "--frames", "4", "-o", "walk.npy"]) == 0
+    assert main(["interpolate", "tiny", "--seeds", "7", "9", "--frames", "4", "--loop", "-o", "loop.npy"]) == 0
+    assert main(["interpolate", "tiny", "--seeds", "7", "9", "--frames", "4", "-o", "walk.webp"]) == 0
+    assert main(["sample", "tiny", "--seed", "9", "-o", "nine.npy"]) == 0
+    walk = np.load("walk.npy")
+    assert len(walk) == 5
+    assert len(np.load("loop.npy")) == 8
+    assert np.array_equal(walk[-1], np.load("nine.npy")[0])
+    assert Image.open("walk.webp").size == (8, 8)
+
+
+def test_conditional_and_vector_models_are_sampled_too(repository: Repository) -> None:
+    """A class can be asked for; vectors have no pictures."""
+    promote_tiny(repository, "digits", signature=tiny_signature(classes=3))
+    promote_tiny(repository, "ring", signature=tiny_signature(kind="vector"))
+    assert main(["sample", "digits", "--class-idx", "2", "-o", "two.npy"]) == 0
+    assert main(["sample", "digits", "--class-idx", "3", "-o", "no.npy"]) == 2
+    assert main(["interpolate", "digits", "--seeds", "1", "2", "-o", "walk.npy"]) == 0
+    assert main(["sample", "ring", "-n", "5", "-o", "ring.npy"]) == 0
+    assert np.load("ring.npy").shape == (5, 2)
+    assert main(["sample", "ring", "-o", "ring.png"]) == 2
