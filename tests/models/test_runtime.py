@@ -1,0 +1,54 @@
+"""The start-up check: exactly one ONNX Runtime, and a mend where it is not."""
+
+from importlib import metadata
+
+import pytest
+
+from models import runtime
+from models.errors import Unavailable
+from models.testkit import tiny_model
+
+
+def _installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def version(name: str) -> str:
+        if name in names:
+            return "1.31.1"
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(runtime.metadata, "version", version)
+
+
+def test_none_installed_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip install 'genserve[cpu]'."""
+    _installed(monkeypatch)
+    with pytest.raises(Unavailable, match=r"genserve\[cpu\]"):
+        runtime.check_runtime()
+
+
+def test_two_installed_names_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share a folder: both must go before one comes back."""
+    _installed(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    with pytest.raises(Unavailable, match="pip uninstall -y onnxruntime onnxruntime-gpu"):
+        runtime.make_session(tiny_model())
+
+
+def test_one_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name and version."""
+    _installed(monkeypatch, "onnxruntime-gpu")
+    assert runtime.check_runtime() == "onnxruntime-gpu 1.31.1"
+
+
+def test_a_provider_that_is_not_there_is_refused() -> None:
+    """And what there is, is listed; where another is usable, that one runs."""
+    with pytest.raises(Unavailable, match="CPUExecutionProvider"):
+        runtime.make_session(tiny_model(), providers=("NoSuchExecutionProvider",))
+    session = runtime.make_session(tiny_model(), providers=("NoSuchExecutionProvider", runtime.CPU_PROVIDER))
+    assert session.get_providers() == [runtime.CPU_PROVIDER]
+
+
+def test_cores_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that may use half a core gets one thread, one with 1.5 of 8 too, never none."""
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for quota, cores in ((None, 8), (0.5, 1), (1.5, 1), (3.0, 3), (64.0, 8)):
+        monkeypatch.setattr(runtime, "_cgroup_quota", lambda quota=quota: quota)
+        assert runtime.available_cores() == cores
