@@ -193,7 +193,8 @@ def resolve_extractor(wanted: str | os.PathLike[str] | None, dataset: Dataset) -
     if name == "random-conv" and dataset.kind == "image":
         extractor = make_extractor(random_features.convolutional(dataset.shape), _random_manifest(name, dataset))
     elif name == "random-fourier" and dataset.kind == "vector":
-        extractor = make_extractor(random_features.fourier(dataset.split("train").samples), _random_manifest(name, dataset))
+        train = dataset.split("train").samples.astype(np.float32)
+        extractor = make_extractor(random_features.fourier(train), _random_manifest(name, dataset))
     else:
         extractor = open_extractor(name)
     extractor.check_shape(dataset.kind, dataset.shape)

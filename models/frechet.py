@@ -21,9 +21,9 @@ DISAGREEMENT = 0.25  # between delta method and jackknife, above which the large
 
 
 class Moments(NamedTuple):
-    """Of a set of features: how many, mean [d], unbiased covariance [d, d]."""
+    """Of a set of n features: mean [d], unbiased covariance [d, d]."""
 
-    count: int
+    n: int
     mean: Vector
     covariance: Matrix
 
@@ -144,8 +144,9 @@ def _root(covariance: Matrix) -> Matrix:
 
 
 def _influences(g: Matrix, r: Matrix, fake: Moments, real: Moments) -> tuple[Vector, Vector]:  # [N_g], [N_r]
-    """The influence of each sample on FD: IF_g(x) = 2 (mu_g - mu_r).(x - mu_g) + (x - mu_g)^T (I - M)(x - mu_g), centred.
+    """The influence of each sample on FD.
 
+    IF_g(x) = 2 (mu_g - mu_r).(x - mu_g) + (x - mu_g)^T (I - M)(x - mu_g), less its mean, with
     M = R^1/2 (R^1/2 S R^1/2)^-1/2 R^1/2 is the optimal map's gradient; IF_r swaps the sides. Directions that are dead
     in the reals have no cross term, so M is 0 there: a fake that lights one up still counts with its whole variance.
     """

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from scipy.spatial.distance import pdist
 
 SEED = 0
 OPSET, IR_VERSION = 18, 10  # fixed: both are part of the file, and so of the digest
@@ -129,9 +130,7 @@ def _filters(
 
 
 def _median_distance(points: NDArray[np.float64]) -> float:  # [N, d]
-    squares = (points**2).sum(1)
-    distances = squares[:, None] + squares - 2 * points @ points.T
-    return float(np.sqrt(np.median(np.maximum(distances[np.triu_indices(len(points), 1)], 0)))) if len(points) > 1 else 0.0
+    return float(np.median(pdist(points))) if len(points) > 1 else 0.0
 
 
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:

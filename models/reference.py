@@ -11,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +117,7 @@ def _read(path: Path, count: int, extractor: Extractor) -> Extracted | None:
 
 def _write(path: Path, extracted: Extracted) -> None:
     """Keep features; a cache that cannot be written is no reason to stop."""
-    arrays = {"features": extracted.features, "checksum": _checksum(extracted)}
+    arrays: dict[str, Any] = {"features": extracted.features, "checksum": _checksum(extracted)}
     if extracted.class_idx is not None:
         arrays["class_idx"] = extracted.class_idx
     buffer = io.BytesIO()

@@ -5,6 +5,7 @@ its accuracy is measured on the validation split.
 """
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 (the name that torch's own documentation gives it)
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.datasets import Dataset, Split, load_dataset
@@ -62,7 +63,7 @@ class FeatureNet(nn.Module):
         stages = max(2, round(math.log2(min(height, width) / 7)))  # 28 and 32 pixels: 2; 64: 3
         widths = [32, *(min(FEATURES, 64 << i) for i in range(stages - 1)), FEATURES]
         blocks = [Block(channels, widths[0])]
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in itertools.pairwise(widths):
             blocks += [Block(inputs, outputs, stride=2), Block(outputs, outputs)]
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(FEATURES, num_classes)
@@ -96,7 +97,8 @@ def shift(images: NDArray[np.uint8], random: np.random.RandomState) -> NDArray[n
     padded = np.pad(images, ((0, 0), (MAX_SHIFT, MAX_SHIFT), (MAX_SHIFT, MAX_SHIFT), (0, 0)), mode="edge")
     top, left = random.randint(0, 2 * MAX_SHIFT + 1, (2, n, 1))
     rows, columns = top + np.arange(height), left + np.arange(width)
-    return padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    shifted: NDArray[np.uint8] = padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return shifted
 
 
 def batches(split: Split, random: np.random.RandomState) -> Iterator[tuple[Tensor, Tensor]]:
@@ -104,7 +106,8 @@ def batches(split: Split, random: np.random.RandomState) -> Iterator[tuple[Tenso
     order = random.permutation(len(split.samples))
     for start in range(0, max(len(order) - BATCH_SIZE, 0) + 1, BATCH_SIZE):
         chosen = order[start : start + BATCH_SIZE]
-        yield torch.from_numpy(shift(split.samples[chosen], random)), torch.from_numpy(_labels(split)[chosen])
+        images = shift(split.samples[chosen].astype(np.uint8, copy=False), random)
+        yield torch.from_numpy(images), torch.from_numpy(_labels(split)[chosen])
 
 
 def fit(train: Split, validation: Split, num_classes: int, *, epochs: int, seed: int) -> Trained:
@@ -123,7 +126,7 @@ def fit(train: Split, validation: Split, num_classes: int, *, epochs: int, seed:
                 _, logits = network(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
         print(f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}", file=sys.stderr, flush=True)
@@ -143,7 +146,7 @@ def accuracy(network: FeatureNet, split: Split) -> float:
 
 
 def export(network: FeatureNet, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """Turns a folded network into an ONNX graph `images` uint8 [N, H, W, C] -> `features`, `logits`; N, H, W dynamic."""
+    """Turns a folded network into an ONNX graph: `images` uint8 [N, H, W, C] -> `features`, `logits`; N, H, W vary."""
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.onnx.export(
         network.eval(),

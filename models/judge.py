@@ -1,0 +1,296 @@
+"""Measures published versions against real data and has the gate decide. Knows no torch and no HTTP.
+
+A version is measured as it is served: its model.onnx on ONNX Runtime, latents drawn as for requests. `evaluate` uses
+the validation split and decides nothing; `run_gate` alone opens the gate split, and keeps what it decides as a verdict.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from models import golden
+from models.datasets import Dataset, load_dataset
+from models.errors import LoadError, Refused
+from models.extractors import resolve_extractor
+from models.frechet import difference
+from models.gate import Check, gate, numbers, report_checks
+from models.generator import Generator
+from models.manifest import Signature
+from models.measures import Comparison, Floor, Measures, Parity
+from models.measuring import Measured, draw_fakes, measure, measure_distance, measure_floor
+from models.policy import Policy, make_policy
+from models.publish import code_version
+from models.records import Number, Reference, Verdict
+from models.reference import RealFeatures, Stage, cache_folder
+from models.repository import Repository, Version, now
+from models.runtime import available_cores
+from models.splits import SPLIT_NAMES
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What an evaluation measured, on the validation split; it decides nothing.
+
+    Args:
+        version: name@number.
+        digest: of its model.onnx.
+        data: the data set's name.
+        split: of it.
+        extractor: its label.
+        measures: of the generator.
+        floor: real data in its place.
+        parity: of the published file on this machine.
+    """
+
+    version: str
+    digest: str
+    data: str
+    split: str
+    extractor: str
+    measures: Measures
+    floor: Floor
+    parity: Parity
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """All numbers, without thresholds."""
+        return report_checks(self.measures, self.floor)
+
+    @property
+    def numbers(self) -> dict[str, Number]:
+        """The checks by name."""
+        return numbers(self.checks)
+
+
+def describe_reference(
+    data: str, *, extractor: str | None = None, policy: dict[str, float | int | bool | str | None] | None = None
+) -> Reference:
+    """What a name will be judged against, for publishing.
+
+    Args:
+        data: a data set's name or path.
+        extractor: a shipped one's name, "random-conv", "random-fourier" or a folder; None for the one that suits.
+        policy: thresholds that differ from the defaults.
+
+    Raises:
+        DataError, Unavailable: the data cannot be had.
+        NotFound, DataError: there is no such extractor, or it does not take such samples.
+        Invalid: an unknown threshold.
+    """
+    dataset = load_dataset(data)
+    chosen = resolve_extractor(extractor, dataset)
+    make_policy(policy or {})
+    return Reference(
+        data=data,
+        data_hash=dataset.content_hash,
+        splits={name: len(dataset.split(name).indices) for name in SPLIT_NAMES},
+        extractor=chosen.name if extractor is None else extractor,
+        extractor_digest=chosen.digest,
+        policy=policy or {},
+    )
+
+
+def open_reference(reference: Reference, *, extractor: str | None = None, cache: Path | None = None) -> RealFeatures:
+    """The real data of a reference.json, as its extractor (or another that is named) sees it.
+
+    Raises:
+        Refused: the data set or extractor found now is not the one that the model was published against.
+        DataError, Unavailable, NotFound: it cannot be had at all.
+    """
+    dataset = load_dataset(reference.data)
+    if dataset.content_hash != reference.data_hash:
+        raise Refused(
+            f"{reference.data} has content {dataset.content_hash[:12]}... now, the model was published against "
+            f"{reference.data_hash[:12]}...: publish it under another name to judge it against this data",
+            field="data",
+        )
+    chosen = resolve_extractor(extractor or reference.extractor, dataset)
+    if extractor is None and chosen.digest != reference.extractor_digest:
+        raise Refused(
+            f"extractor {chosen.label} is not the one that the model was published against "
+            f"({reference.extractor_digest[:4]}...)",
+            field="extractor",
+        )
+    return RealFeatures(dataset, chosen, cache=cache)
+
+
+def evaluate(
+    repository: Repository,
+    version: Version,
+    *,
+    extractor: str | None = None,
+    num_fake: int | None = None,
+    cache: Path | None = None,
+    progress: Stage | None = None,
+) -> Report:
+    """Measure a version on the validation split.
+
+    Args:
+        repository: the one it lies in.
+        version: what to measure.
+        extractor: another than the reference's.
+        num_fake: samples to draw; None for the policy's 50,000.
+        cache: folder for features of real data; None for the usual one.
+        progress: told each stage of the work and how far it is.
+
+    Raises:
+        Refused: it has no reference data, or what is found now is other data.
+        LoadError: its files are damaged.
+    """
+    reals = open_reference(_reference(repository, version), extractor=extractor, cache=cache or cache_folder())
+    policy = _policy(Policy(), num_fake)
+    generator, parity = open_generator(version, reals.dataset)
+    measured = measure(generator, reals, "validation", policy, salt=generator.digest, stage=progress)
+    return Report(
+        version=str(version),
+        digest=generator.digest,
+        data=reals.dataset.name,
+        split="validation",
+        extractor=reals.extractor.label,
+        measures=measured.measures,
+        floor=measure_floor(reals, "validation", policy),
+        parity=parity,
+    )
+
+
+def run_gate(
+    repository: Repository,
+    version: Version,
+    *,
+    policy: Policy | None = None,
+    num_fake: int | None = None,
+    cache: Path | None = None,
+    progress: Stage | None = None,
+) -> Verdict:
+    """Judge a version on the gate split, and append the verdict to it.
+
+    The champion and the best version ever promoted are measured again, under this policy and extractor.
+
+    Args:
+        repository: the one it lies in; it is written to.
+        version: what to judge.
+        policy: thresholds; None for those of its reference.json.
+        num_fake: samples to draw, in place of the policy's.
+        cache: folder for features of real data; None for the usual one.
+        progress: told each stage of the work and how far it is.
+
+    Raises:
+        Refused: it has no reference data, what is found now is other data, or a version that it must be compared
+            with cannot be measured.
+        LoadError: its files are damaged.
+    """
+    reference = _reference(repository, version)
+    reals = open_reference(reference, cache=cache or cache_folder())
+    policy = _policy(policy or make_policy(reference.policy), num_fake)
+    champion = repository.aliases(version.name).champion
+    generator, parity = open_generator(version, reals.dataset)
+    measured = measure(generator, reals, "gate", policy, salt=generator.digest, stage=progress)
+    comparisons = [
+        _compare(measured, role, other, reals, policy, generator.digest, progress)
+        for role, other in rivals(repository, version, reals)
+    ]
+    decision = gate(measured.measures, measure_floor(reals, "gate", policy), comparisons, policy, parity)
+    verdict = Verdict(
+        version=version.number,
+        digest=generator.digest,
+        decision=decision.decision,
+        reasons=decision.reasons,
+        numbers=decision.numbers,
+        policy=policy.as_dict(),
+        policy_hash=policy.hash,
+        champion=champion,
+        champion_digest=None if champion is None else _numbered(repository, version.name, champion).manifest().digest,
+        reference=reals.hash,
+        extractor=reals.extractor.label,
+        created=now(),
+        code_version=code_version(),
+    )
+    repository.add_verdict(version, verdict)
+    return verdict
+
+
+def rivals(repository: Repository, version: Version, reals: RealFeatures) -> list[tuple[str, Version]]:
+    """The versions that a candidate is compared with: ("champion", ...) and ("best", ...), the best one ever promoted.
+
+    The best is the one whose verdict at its promotion, over this reference, has the smallest FD_inf. It is left out
+    where it is the champion, and a version is never compared with itself.
+    """
+    champion = repository.aliases(version.name).champion
+    name = f"FD_inf[{reals.extractor.label}]"
+    promoted: dict[int, float] = {}
+    for event in repository.history(version.name):
+        if event.event != "promoted" or event.verdict is None:
+            continue
+        verdict = repository.verdicts(_numbered(repository, version.name, event.version))[event.verdict - 1]
+        if verdict.reference == reals.hash and name in verdict.numbers:
+            promoted[event.version] = verdict.numbers[name].value
+    chosen = [("champion", champion)] if champion is not None else []
+    if promoted:
+        chosen.append(("best", min(promoted, key=lambda number: promoted[number])))
+    found: dict[int, str] = {}
+    for role, number in chosen:
+        if number != version.number:
+            found.setdefault(number, role)
+    return [(role, _numbered(repository, version.name, number)) for number, role in found.items()]
+
+
+def open_generator(version: Version, dataset: Dataset) -> tuple[Generator, Parity]:
+    """Opens a version and checks its golden samples on this machine, in mixed batches (G0).
+
+    Raises:
+        LoadError: its files are damaged.
+        Refused: it does not make samples of the data set's kind and shape.
+    """
+    manifest = version.manifest()
+    generator = Generator.open(version.model_path, digest=manifest.digest, threads=available_cores())
+    check_fits(generator.signature, dataset)
+    try:
+        here = golden.check(generator, manifest.golden)
+    except LoadError as error:
+        return generator, Parity(ok=False, detail=error.detail)
+    return generator, Parity(ok=True, detail=f"golden samples agree here, numerics {here.hash}")
+
+
+def check_fits(signature: Signature, dataset: Dataset) -> None:
+    """Raises Refused where a generator's samples cannot be compared with a data set's."""
+    if (signature.kind, tuple(signature.shape)) != (dataset.kind, dataset.shape):
+        made, real = (" x ".join(map(str, shape)) for shape in (signature.shape, dataset.shape))
+        raise Refused(
+            f"the generator makes {signature.kind}s of {made}, {dataset.name} holds {dataset.kind}s of {real}",
+            field="data",
+        )
+
+
+def _compare(
+    candidate: Measured,
+    role: str,
+    other: Version,
+    reals: RealFeatures,
+    policy: Policy,
+    salt: str,
+    stage: Stage | None,
+) -> Comparison:
+    """Measures another version on the same reals and takes the paired difference."""
+    generator, parity = open_generator(other, reals.dataset)
+    if not parity.ok:
+        raise Refused(f"{other}, the {role} to compare with, cannot be measured: {parity.detail}")
+    fakes = draw_fakes(generator, reals.extractor, policy, salt=salt, stage=stage)
+    frechet = measure_distance(fakes.extracted.features, reals, "gate", stage)
+    delta, se = difference(candidate.frechet, frechet)
+    return Comparison(
+        role=role, version=other.number, digest=generator.digest, fd_inf=frechet.fd_inf, delta=delta, se=se
+    )
+
+
+def _reference(repository: Repository, version: Version) -> Reference:
+    reference = repository.reference(version.name)
+    if reference is None:
+        raise Refused(f"{version} was published without --data: there is nothing to judge it against", field="data")
+    return reference
+
+
+def _policy(policy: Policy, num_fake: int | None) -> Policy:
+    return policy if num_fake is None else make_policy({**policy.as_dict(), "num_fake": num_fake})
+
+
+def _numbered(repository: Repository, name: str, number: int) -> Version:
+    return repository.resolve(f"{name}@{number}")

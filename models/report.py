@@ -1,0 +1,78 @@
+"""Renders numbers as tables for a terminal. Knows nothing of how they are measured or decided."""
+
+from collections.abc import Mapping, Sequence
+
+from models.judge import Report
+from models.records import Number, Verdict
+
+HEADINGS = ("measure", "value", "95 % interval", "real", "limit", "")
+
+
+def format_numbers(numbers: Mapping[str, Number]) -> str:
+    """A table with a line for each measure, and what real data measures in its place beside it."""
+    rows = [HEADINGS]
+    for name, number in numbers.items():
+        if name.startswith("real "):
+            continue
+        real = numbers.get(f"real {name}")
+        outcome = "" if number.passed is None else ("pass" if number.passed else "FAIL")
+        rows.append(
+            (
+                name,
+                _figure(number.value),
+                _interval(number),
+                "" if real is None else _figure(real.value),
+                "" if number.threshold is None else _figure(number.threshold),
+                outcome,
+            )
+        )
+    return _aligned(rows)
+
+
+def format_report(report: Report) -> str:
+    """An evaluation for a person: what was measured on what, then the table."""
+    m = report.measures
+    head = (
+        f"{report.version} ({report.digest[:12]}) on the {report.split} split of {report.data}\n"
+        f"{m.num_fake} samples against {m.num_real} real ones; KID, precision, recall, density and coverage with "
+        f"{m.num_neighbours} of each\n"
+    )
+    parity = "" if report.parity.ok else f"\nparity: {report.parity.detail}"
+    return f"{head}\n{format_numbers(report.numbers)}{parity}"
+
+
+def format_verdict(name: str, verdict: Verdict) -> str:
+    """A verdict for a person: the table, then the decision with its reasons."""
+    against = "no champion yet" if verdict.champion is None else f"champion {name}@{verdict.champion}"
+    lines = [
+        f"{name}@{verdict.version} ({verdict.digest[:12]}) on the gate split",
+        f"{verdict.policy.get('num_fake')} samples; {against}",
+        "",
+        format_numbers(verdict.numbers),
+        "",
+        verdict.decision.upper(),
+        *(f"  {reason}" for reason in verdict.reasons),
+    ]
+    return "\n".join(lines)
+
+
+def _interval(number: Number) -> str:
+    if number.low is not None and number.high is not None:
+        return f"{_figure(number.low)} .. {_figure(number.high)}"
+    return "" if number.high is None else f"<= {_figure(number.high)}"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if abs(value) >= 0.001 or value == 0 else f"{value:.2e}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as columns: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
