@@ -14,6 +14,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     Panel,
+    VariableOption,
     VariableRefresh,
     VariableSort,
 )
@@ -65,7 +66,8 @@ def _variables() -> dict[str, str]:
 def _variable(name: str, query: str) -> build.QueryVariable:
     variable = build.QueryVariable(name).label(name.capitalize()).datasource(DATASOURCE).query(query)
     variable = variable.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_ASC)
-    return variable.multi(True).include_all(True).all_value(".*")  # also what carries no such label
+    everything = VariableOption(selected=True, text=["All"], value=["$__all"])
+    return variable.multi(True).include_all(True).current(everything).all_value(".*")  # also what has no such label
 
 
 if __name__ == "__main__":
