@@ -1,0 +1,46 @@
+"""KID against its definition, written out pair by pair."""
+
+import numpy as np
+import pytest
+
+from models import blocks
+from models.kernel import kernel_distance
+
+
+def by_definition(x, y):
+    """The unbiased MMD^2, one pair at a time."""
+
+    def k(a, b):
+        return (np.dot(a, b) / len(a) + 1) ** 3
+
+    def within(z):
+        return np.mean([k(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j])
+
+    return within(x) + within(y) - 2 * np.mean([k(a, b) for a in x for b in y])
+
+
+def sets(seed, n=12, m=9, shift=0.4):
+    random = np.random.RandomState(seed)
+    return random.standard_normal((n, 5)) + shift, random.standard_normal((m, 5))
+
+
+def test_agrees_with_the_definition():
+    """Sums over blocks equal the definition over pairs."""
+    x, y = sets(0)
+    assert kernel_distance(x, y).kid == pytest.approx(by_definition(x, y), rel=1e-10)
+
+
+def test_blocks_do_not_change_it(monkeypatch):
+    """The same value row by row as in one block."""
+    x, y = sets(1)
+    whole = kernel_distance(x, y)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    assert kernel_distance(x, y) == pytest.approx(whole, rel=1e-12)
+
+
+def test_is_unbiased_and_its_error_is_the_spread():
+    """Over 150 pairs of equal distributions the mean is 0; of unequal ones the standard error is the spread."""
+    equal = np.array([kernel_distance(*sets(i, 40, 40, shift=0)).kid for i in range(150)])
+    assert abs(equal.mean()) < 3 * equal.std() / np.sqrt(len(equal))
+    unequal = [kernel_distance(*sets(i, 100, 100, shift=0.8)) for i in range(100)]
+    assert np.mean([u.se for u in unequal]) == pytest.approx(np.std([u.kid for u in unequal]), rel=0.3)

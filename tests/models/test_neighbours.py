@@ -1,0 +1,94 @@
+"""Neighbour measures against their definitions, written out ball by ball."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from scipy.spatial.distance import cdist
+
+from models import blocks, neighbours
+from models.neighbours import exact_duplicates, nearest_distances, neighbour_scores, replay, upper_bound
+
+
+def by_definition(fake, real):
+    """Precision, recall, density, coverage by loops over balls."""
+
+    def radius(points, i, k):
+        return sorted(np.linalg.norm(points[i] - points[j]) for j in range(len(points)) if j != i)[k - 1]
+
+    def inside(y, points, i, k):
+        return np.linalg.norm(points[i] - y) < radius(points, i, k)
+
+    precision = np.mean([any(inside(y, real, i, 3) for i in range(len(real))) for y in fake])
+    recall = np.mean([any(inside(x, fake, j, 3) for j in range(len(fake))) for x in real])
+    density = sum(inside(y, real, i, 5) for y in fake for i in range(len(real))) / (5 * len(fake))
+    coverage = np.mean([any(inside(y, real, i, 5) for y in fake) for i in range(len(real))])
+    return precision, recall, density, coverage
+
+
+def points(seed, n, shift=0.0):
+    return np.random.RandomState(seed).standard_normal((n, 3)) + shift
+
+
+@pytest.mark.parametrize("block_bytes", [1, 64 << 20])
+def test_scores_agree_with_their_definitions(monkeypatch, block_bytes):
+    """All four scores equal loops over balls, whatever the size of a block."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
+    fake, real = points(1, 14, 0.8), points(2, 17)
+    scores = neighbour_scores(fake, real)
+    assert scores == pytest.approx(by_definition(fake, real), abs=1e-12)
+    assert 0 < scores.precision < 1
+
+
+def test_mode_collapse_shows_in_recall_and_coverage_alone():
+    """Fakes in a corner of the reals are precise, but recall and coverage fall."""
+    real = points(0, 400)
+    scores = neighbour_scores(points(1, 400) * 0.1, real)
+    assert scores.precision > 0.95
+    assert scores.recall < 0.2
+    assert scores.coverage < 0.4
+
+
+def test_too_few_samples_are_refused():
+    """A fifth neighbour needs six samples."""
+    with pytest.raises(ValueError, match="more than 5"):
+        neighbour_scores(points(0, 5), points(1, 10))
+
+
+@pytest.mark.parametrize("base_rows", [7, 8192])
+def test_nearest_distances_agree_with_all_distances(monkeypatch, base_rows):
+    """Block by block the nearest is found, to float64; a copy far from the origin is at exactly 0."""
+    monkeypatch.setattr(neighbours, "BASE_ROWS", base_rows)
+    base = points(0, 50, shift=200.0)
+    queries = np.concatenate([points(1, 20, shift=200.0), base[[3, 49]]])
+    distances = nearest_distances(queries, base)
+    assert distances[:20] == pytest.approx(cdist(queries[:20], base).min(1), rel=1e-6)
+    assert (distances[20:] == 0).all()
+
+
+def test_replayed_samples_are_counted():
+    """Honest fakes read about 0.5 %; with every tenth a training sample the share is at least 10 %."""
+    train, held_out, fake = points(0, 3000), points(1, 2000), points(2, 2000)
+    limit = nearest_distances(held_out, train)
+    assert replay(nearest_distances(fake, train), limit).upper < 0.02
+    fake[::10] = train[:200]
+    found = replay(nearest_distances(fake, train), limit)
+    assert 0.10 <= found.share < found.upper
+
+
+def test_replay_is_seen_where_reals_repeat_themselves():
+    """Where held-out samples are copies of training ones the limit is 0, and copies still count."""
+    found = replay(np.array([0.0, 1.0, 2.0, 3.0]), np.zeros(100))
+    assert (found.share, found.distance) == (0.25, 0.0)
+
+
+def test_upper_bound_is_clopper_and_pearsons():
+    """The bound is the share at which seeing so few has a chance of 5 %."""
+    assert scipy.stats.binom.cdf(7, 500, upper_bound(7, 500)) == pytest.approx(0.05, rel=1e-9)
+    assert upper_bound(500, 500) == 1.0
+
+
+def test_exact_duplicates_are_counted_by_content():
+    """Only byte-equal samples count."""
+    train = np.arange(60, dtype=np.uint8).reshape(5, 2, 2, 3)
+    fake = np.concatenate([train[:1], train[:3] + np.uint8(100)])
+    assert exact_duplicates(fake, train) == 0.25
