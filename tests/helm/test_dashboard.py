@@ -67,6 +67,7 @@ def test_the_choices_narrow_down() -> None:
     """Data source, namespace, job, model and pod can be chosen, and each list follows the choices before it."""
     assert list(VARIABLES) == ["datasource", "namespace", "job", "model", "pod"]
     assert all(VARIABLES[name]["allValue"] == ".*" for name in list(VARIABLES)[1:])
+    assert all(VARIABLES[name]["current"]["value"] == ["$__all"] for name in list(VARIABLES)[1:])
     assert "$namespace" in VARIABLES["job"]["query"]
     assert "$job" in VARIABLES["model"]["query"]
     assert "$job" in VARIABLES["pod"]["query"]
