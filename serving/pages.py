@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from models.errors import NotFound
 from serving import catalogue
@@ -51,16 +52,16 @@ def model_routes(service: Service) -> list[HTTPRouteHandler]:
         return _json(await asyncio.to_thread(catalogue.describe_all, repository, live))
 
     @get("/models/{name:str}")
-    async def model(name: str) -> Response[bytes]:
+    async def model(name: FromPath[str]) -> Response[bytes]:
         return _json(await asyncio.to_thread(catalogue.describe_name, repository, live, name))
 
     @get("/models/{name:str}/versions/{version:str}")
-    async def version(name: str, version: str) -> Response[bytes]:
+    async def version(name: FromPath[str], version: FromPath[str]) -> Response[bytes]:
         found = await asyncio.to_thread(repository.resolve, reference(name, version))
         return _json(await asyncio.to_thread(catalogue.describe_version, repository, live, found))
 
     @get("/models/{name:str}/versions/{version:str}/samples.png")
-    async def samples(name: str, version: str) -> Response[bytes]:
+    async def samples(name: FromPath[str], version: FromPath[str]) -> Response[bytes]:
         found = await asyncio.to_thread(repository.resolve, reference(name, version))
         try:
             body = await asyncio.to_thread(found.samples_path.read_bytes)
@@ -93,7 +94,7 @@ def page_routes() -> list[HTTPRouteHandler]:
         return _page(request, assets["favicon.svg"], STRICT)
 
     @get("/static/{file:str}")
-    async def static(request: Request[Any, Any, Any], file: str) -> Response[bytes]:
+    async def static(request: Request[Any, Any, Any], file: FromPath[str]) -> Response[bytes]:
         if file not in assets:
             raise NotFound("there is no such file")
         return _page(request, assets[file], STRICT)

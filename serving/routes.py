@@ -6,6 +6,7 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from models.errors import Invalid, NotFound
 from models.latents import MAX_SEED
@@ -33,7 +34,9 @@ def sampling_routes(service: Service) -> list[HTTPRouteHandler]:
         return await service.interpolate(request)
 
     @get("/models/{name:str}/versions/{version:str}/images/{file:str}")
-    async def image(request: Request[Any, Any, Any], name: str, version: str, file: str) -> Response[bytes]:
+    async def image(
+        request: Request[Any, Any, Any], name: FromPath[str], version: FromPath[str], file: FromPath[str]
+    ) -> Response[bytes]:
         return await _image(service, request, reference(name, version), file)
 
     return [sample, interpolate, image]
@@ -85,7 +88,7 @@ def query_of(request: AnyRequest) -> dict[str, str]:
     return pairs
 
 
-async def _image(service: Service, request: AnyRequest, asked: str, file: str) -> Response[bytes]:
+async def _image(service: Service, request: AnyRequest, asked: str, file: FromPath[str]) -> Response[bytes]:
     """One image for <img> and CDNs: what never changes is never computed twice for those who have it."""
     match = IMAGE_FILE.fullmatch(file)
     if match is None:

@@ -1,0 +1,233 @@
+"""One contract over both backends, then what each has alone."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import redis as redis_client
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.cache import Form, SampleKey, decode_entry, encode_entry
+from serving.cache_memory import ENTRY_OVERHEAD_BYTES, ByteLRU, MemoryCache
+from serving.cache_redis import RedisCache
+from serving.errors import SettingsError
+from tests.serving.kit import Log, Redis, free_port, until
+
+IMAGE = Form("image", (8, 8, 3))
+VECTOR = Form("vector", (5,))
+
+
+def key(seed=0, **changes):
+    return SampleKey("d" * 64, "n" * 12, seed, None, None)._replace(**changes)
+
+
+def picture(seed=0):
+    return np.random.RandomState(seed).randint(0, 256, IMAGE.shape).astype(np.uint8)
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+@pytest.fixture(params=["local", "redis"])
+async def cache(request, log):
+    """Each backend, empty."""
+    if request.param == "local":
+        made = MemoryCache(ByteLRU(max_bytes=10**7, ttl_seconds=60), log)
+    else:
+        url = request.getfixturevalue("redis").url
+        made = RedisCache(url, timeout_seconds=5, ttl_seconds=60, observer=log)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def shared(redis, log):
+    made = RedisCache(redis.url, timeout_seconds=0.2, ttl_seconds=60, observer=log)
+    yield made
+    await made.close()
+
+
+async def test_what_was_kept_is_found(cache):
+    """The same values, type and shape, for images and vectors; others are missing."""
+    vector = np.array([1.5, -2, np.pi, 0, 1e-30], np.float32)
+    await cache.put_many({key(1): picture(1), key(2): picture(2)}, IMAGE)
+    await cache.put_many({key(3): vector}, VECTOR)
+    found = await cache.get_many([key(2), key(9), key(1)], IMAGE)
+    assert set(found) == {key(1), key(2)}
+    assert all(found[key(i)].tobytes() == picture(i).tobytes() for i in (1, 2))
+    assert found[key(1)].dtype == np.uint8
+    assert (await cache.get_many([key(3)], VECTOR))[key(3)].tolist() == vector.tolist()
+    assert await cache.get_many([], IMAGE) == {}
+
+
+async def test_every_part_of_the_key_counts(cache):
+    """Digest, numerics, seed, class and truncation: a change of any is a miss; class 0 is not no class."""
+    await cache.put_many({key(1): picture()}, IMAGE)
+    others = [
+        key(1, digest="e" * 64), key(1, numerics="m" * 12), key(2), key(1, class_idx=0), key(1, truncation=0.5),
+        key(1, truncation=0.5000000000000001),
+    ]
+    assert await cache.get_many(others, IMAGE) == {}
+
+
+async def test_an_entry_of_another_form_is_a_miss(cache):
+    """The same key with another shape is not served."""
+    await cache.put_many({key(1): picture()}, IMAGE)
+    assert await cache.get_many([key(1)], Form("image", (8, 3, 8))) == {}
+
+
+async def test_what_is_found_cannot_be_changed(cache):
+    """A reader cannot spoil the entry for the next one."""
+    await cache.put_many({key(1): picture()}, IMAGE)
+    found = await cache.get_many([key(1)], IMAGE)
+    with pytest.raises(ValueError, match="read-only"):
+        found[key(1)][0, 0, 0] = 1
+
+
+async def test_lookups_are_counted_in_images(cache, log):
+    """Hits and misses, by tier."""
+    await cache.put_many({key(1): picture()}, IMAGE)
+    await cache.get_many([key(1), key(2), key(3)], IMAGE)
+    tier = "redis" if isinstance(cache, RedisCache) else "local"
+    assert (log.lookups[tier, "hit"], log.lookups[tier, "miss"]) == (1, 2)
+
+
+# The local tier.
+
+
+def test_the_bound_in_bytes_holds_and_the_least_used_go_first():
+    """Ten fit; the one that was read lately outlives the one that was not."""
+    lru = ByteLRU(max_bytes=10 * (100 + ENTRY_OVERHEAD_BYTES), ttl_seconds=60)
+    for i in range(10):
+        lru.put(i, b"", 100)
+    assert lru.get(0) == b""
+    lru.put(10, b"", 100)
+    assert lru.get(1) is None
+    assert lru.get(0) == b""
+    assert len(lru) == 10
+    lru.put("large", b"", 10**6)
+    assert lru.get("large") is None
+    assert lru.bytes <= lru.max_bytes
+
+
+def test_an_old_entry_is_gone():
+    """By the clock."""
+    now = [0.0]
+    lru = ByteLRU(max_bytes=10**6, ttl_seconds=5, clock=lambda: now[0])
+    lru.put("a", 1, 1)
+    now[0] = 4.9
+    assert lru.get("a") == 1
+    now[0] = 5.0
+    assert lru.get("a") is None
+    assert lru.bytes == 0
+
+
+def test_a_kept_sample_does_not_keep_its_batch(log):
+    """A view of 16 images must not pin all of them."""
+    cache = MemoryCache(ByteLRU(max_bytes=10**6, ttl_seconds=60), log)
+    batch = np.zeros((16, 8, 8, 3), np.uint8)
+    cache.keep({key(1): batch[3]})
+    assert cache.find([key(1)], IMAGE)[key(1)].base is None
+
+
+# Entries.
+
+
+@given(st.data())
+def test_a_damaged_entry_is_never_served(data):
+    """Cut short, a bit flipped anywhere, or moved to another key: None."""
+    entry = encode_entry(key(1), picture(), IMAGE)
+    assert decode_entry(key(1), entry, IMAGE).tobytes() == picture().tobytes()
+    cut = data.draw(st.integers(0, len(entry) - 1))
+    assert decode_entry(key(1), entry[:cut], IMAGE) is None
+    flipped = bytearray(entry)
+    flipped[cut] ^= 1 << data.draw(st.integers(0, 7))
+    assert decode_entry(key(1), bytes(flipped), IMAGE) is None
+    assert decode_entry(key(2), entry, IMAGE) is None
+    assert decode_entry(key(1), entry + b"x", IMAGE) is None
+
+
+# Redis.
+
+
+async def test_pieces_of_at_most_a_megabyte_in_one_round_trip(redis, log):
+    """Sixteen images of 256 KB are asked for with four commands."""
+    cache = RedisCache(redis.url, timeout_seconds=5, ttl_seconds=60, observer=log)
+    form = Form("image", (256, 512, 2))
+    samples = {key(i): np.full(form.shape, i, np.uint8) for i in range(16)}
+    await cache.put_many(samples, form)
+    with redis_client.Redis(port=redis.port) as direct:
+        direct.config_resetstat()
+        found = await cache.get_many(list(samples), form)
+        assert direct.info("commandstats")["cmdstat_mget"]["calls"] == 4
+        assert 0 < direct.ttl(key(0).text()) <= 60
+    assert len(found) == 16
+    await cache.close()
+
+
+async def test_damaged_and_foreign_entries_in_redis_are_misses(redis, shared, log):
+    """Cut, flipped, of a wrong Redis type, of another program."""
+    await shared.put_many({key(i): picture(i) for i in range(5)}, IMAGE)
+    with redis_client.Redis(port=redis.port) as direct:
+        entry = direct.get(key(0).text())
+        direct.set(key(0).text(), entry[:-1])
+        direct.set(key(1).text(), bytes([entry[0]]) + entry[1:-1] + bytes([entry[-1] ^ 1]))
+        direct.delete(key(2).text())
+        direct.rpush(key(2).text(), "a list")
+        direct.set(key(3).text(), "hello")
+    assert set(await shared.get_many([key(i) for i in range(5)], IMAGE)) == {key(4)}
+    assert log.lookups["redis", "error"] == 3
+
+
+async def test_a_full_or_read_only_redis_is_no_error(redis, shared, log):
+    """Writing fails, reading goes on, the circuit stays closed."""
+    await shared.put_many({key(1): picture(1)}, IMAGE)
+    with redis_client.Redis(port=redis.port) as direct:
+        direct.config_set("maxmemory", "1")
+        for _ in range(5):
+            await shared.put_many({key(2): picture(2)}, IMAGE)
+        assert set(await shared.get_many([key(1), key(2)], IMAGE)) == {key(1)}
+    assert shared.available
+
+
+async def test_a_dead_redis_costs_nothing_and_is_found_again(log):
+    """After three failures the circuit opens; lookups are instant misses; it closes when Redis is back."""
+    port = free_port()
+    cache = RedisCache(f"redis://127.0.0.1:{port}", timeout_seconds=0.2, ttl_seconds=60, observer=log)
+    for _ in range(5):
+        assert await cache.get_many([key(1)], IMAGE) == {}
+    assert not cache.available
+    assert log.lookups["redis", "error"] == 3
+    server = Redis(port)
+    await until(lambda: cache.available)
+    await cache.put_many({key(1): picture()}, IMAGE)
+    assert set(await cache.get_many([key(1)], IMAGE)) == {key(1)}
+    assert log.circuit == [True, False, True]
+    await cache.close()
+    server.kill()
+
+
+async def test_a_frozen_redis_costs_at_most_the_timeout(redis, shared):
+    """Each of the first lookups ends within the time-out, and then they cost nothing."""
+    await shared.put_many({key(1): picture()}, IMAGE)
+    redis.freeze()
+    clock = asyncio.get_running_loop().time
+    spent = []
+    for _ in range(6):
+        began = clock()
+        assert await shared.get_many([key(1)], IMAGE) == {}
+        spent.append(clock() - began)
+    assert max(spent) < 0.2 + 0.3  # the time-out and a busy machine
+    assert max(spent[3:]) < 0.05
+    redis.thaw()
+    await until(lambda: shared.available)
+
+
+def test_a_url_that_is_none_is_an_error_at_start(log):
+    """The setting is named."""
+    with pytest.raises(SettingsError) as error:
+        RedisCache("http://localhost", timeout_seconds=1, ttl_seconds=1, observer=log)
+    assert error.value.field == "GENSERVE_REDIS_URL"
