@@ -27,6 +27,8 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict bench
+	MYPYPATH=helm/dashboards $(BIN)/mypy --strict helm/get_helm.py helm/dashboards/generate.py
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev  ## the limit, and served images/s as ratios to it

@@ -7,7 +7,7 @@ import asyncio
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import uvloop
@@ -92,8 +92,7 @@ class _Client(asyncio.Protocol):
         self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, though no subclass
         self._ask()
 
     def data_received(self, data: bytes) -> None:
