@@ -170,7 +170,7 @@ def _checked_labels(name: str, labels: NDArray[np.int64], count: int) -> NDArray
 
 def _content_hash(samples: Samples, labels: NDArray[np.int64] | None) -> str:
     digest = hashlib.sha256(f"{samples.dtype.str} {samples.shape} {labels is not None}".encode())
-    digest.update(np.ascontiguousarray(samples))
+    digest.update(np.ascontiguousarray(samples).data)
     if labels is not None:
-        digest.update(np.ascontiguousarray(labels))
+        digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()

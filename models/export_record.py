@@ -1,4 +1,4 @@
-"""export.json, what the trainer says of a model that it exported, for publishing. Knows nothing of how it was trained."""
+"""export.json: what the trainer says of a model that it exported, for publishing. Knows nothing of training."""
 
 from pathlib import Path
 from typing import Literal

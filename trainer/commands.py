@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from models.datasets import Dataset, load_dataset
@@ -16,6 +17,7 @@ from models.publish import code_version
 from models.runtime import available_cores
 from trainer.arguments import OPTIONS
 from trainer.config import Config, make_config
+from trainer.exporting import choose, score_missing, write_export
 from trainer.loop import Trainer
 from trainer.progress import Meter
 from trainer.run_dir import Run, RunDir
@@ -36,7 +38,7 @@ def train(args: argparse.Namespace) -> int:
     state = State(run.config, run.shape)
     if args.resume is not None:
         _restore(state, run_dir, run, data)
-    images = data.split("train").samples
+    images = data.split("train").samples.astype(np.uint8, copy=False)  # images always are: _load_images
     trainer = Trainer(state, images, run_dir, Meter(run.config.kimg), make_scorer(data))
     with _stopping_on_signals(trainer.stop):
         done = trainer.run()
@@ -45,6 +47,18 @@ def train(args: argparse.Namespace) -> int:
         return 0
     print(f"stopped and saved: go on with `genserve train --resume {run_dir.path}`", file=sys.stderr)
     return INTERRUPTED
+
+
+def export(args: argparse.Namespace) -> int:
+    """Export a run's best snapshot, or the one that was picked; returns the exit status."""
+    run_dir = RunDir(args.run_dir)
+    run = run_dir.read()
+    prepare_torch(run.config)
+    scores = score_missing(run_dir, run) if args.checkpoint is None else {}
+    choice = choose(run_dir, args.checkpoint, args.reason, scores)
+    path = write_export(run_dir, run, choice, args.output)
+    print(f"{path}: snapshot at {choice.kimg:g} kimg, chosen by {choice.chosen_by} ({choice.reason})")
+    return 0
 
 
 def prepare_torch(config: Config) -> None:

@@ -53,7 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     data: str
     resolution: int | None = None
-    preset: Preset = "dcgan"
+    preset: Preset = "resize"
     loss: Loss = "non-saturating"
     prior: Prior = "normal"
     z_dim: int = 64
@@ -63,8 +63,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch_size: int = 64
     kimg: float = 1000.0
     seed: int = 0
-    g_lr: float = 2e-4
-    d_lr: float = 2e-4
+    g_lr: float = 5e-4
+    d_lr: float = 5e-4
     beta1: float = 0.5
     beta2: float = 0.999
     lr_decay_start: float = 0.5

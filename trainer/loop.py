@@ -5,24 +5,17 @@ import copy
 import numpy as np
 
 from models.files import replace_file
-from models.manifest import Signature
 from models.pictures import grid, png
-from trainer.config import Config
 from trainer.ema import reestimate_statistics
 from trainer.pixels import Images, to_tensor
 from trainer.progress import Meter
 from trainer.run_dir import RunDir, Stats
 from trainer.schedule import Batches, d_steps_before, period_steps, turn
-from trainer.selection import Scorer, sample
+from trainer.selection import Scorer, sample, signature_of
 from trainer.state import State
 
 TICK_KIMG = 2.0  # between lines of stats.jsonl
 GRID_SEEDS = np.arange(64)
-
-
-def signature_of(config: Config, shape: tuple[int, ...]) -> Signature:
-    """What an exported generator of this run declares."""
-    return Signature(kind="image", prior=config.prior, z_dim=config.z_dim, shape=shape)
 
 
 class Trainer:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import softplus
 
 from trainer.config import Loss
 
 
 def d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:  # [N], [N] -> []
     """-V: what D minimises."""
-    return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
 
 
 def g_loss(fake_logits: Tensor, loss: Loss) -> Tensor:  # [N] -> []
@@ -24,7 +24,7 @@ def g_loss(fake_logits: Tensor, loss: Loss) -> Tensor:  # [N] -> []
     "non-saturating": -log D(G(z)), gradient by the logit -(1 - D). "minimax": log(1 - D(G(z))), gradient -D, which
     vanishes while D is right.
     """
-    return F.softplus(-fake_logits).mean() if loss == "non-saturating" else -F.softplus(fake_logits).mean()
+    return softplus(-fake_logits).mean() if loss == "non-saturating" else -softplus(fake_logits).mean()
 
 
 def r1_penalty(discriminate: Callable[[Tensor], Tensor], real_images: Tensor, gamma: float) -> Tensor:

@@ -5,11 +5,11 @@ Both G map z to a small feature map and double it to the full resolution: `dcgan
 checkerboards). Both use the same D. Weights start as DCGAN's: N(0, 0.02), BatchNorm scales N(1, 0.02).
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.errors import Invalid
 from trainer.config import Config
@@ -23,7 +23,7 @@ class Stages(NamedTuple):
 
     height: int
     width: int
-    count: int
+    doublings: int
 
 
 def stages(height: int, width: int) -> Stages:
@@ -47,22 +47,26 @@ class Generator(nn.Module):
         super().__init__()
         height, width, channels = shape
         self.start = stages(height, width)
-        widths = [max(2, config.g_channels * 2**i // 2) for i in range(self.start.count, -1, -1)]
+        transposed = config.preset == "dcgan"  # its last doubling makes the image itself
+        doublings = range(self.start.doublings, 0 if transposed else -1, -1)
+        widths = [max(1, config.g_channels * 2**i // 2) for i in doublings]
         self.linear = nn.Linear(config.z_dim, widths[0] * self.start.height * self.start.width, bias=False)
-        self.norm = nn.BatchNorm2d(widths[0])
-        block = _transposed if config.preset == "dcgan" else _resized
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(widths[0])  # Identity once it is folded
+        block = _transposed if transposed else _resized
         self.blocks = nn.ModuleList()
-        last = config.preset == "dcgan"  # its last doubling makes the image itself
-        for a, b in zip(widths[: -1 - last], widths[1 : len(widths) - last], strict=True):
+        for a, b in pairwise(widths):
             self.blocks.append(nn.Sequential(*block(a, b), nn.BatchNorm2d(b), nn.ReLU(inplace=True)))
         self.to_image = (
-            nn.ConvTranspose2d(widths[-2], channels, 4, 2, 1) if last else nn.Conv2d(widths[-1], channels, 3, 1, 1)
+            nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)
+            if transposed
+            else nn.Conv2d(widths[-1], channels, 3, 1, 1)
         )
         initialise(self)
 
     def forward(self, z: Tensor) -> Tensor:  # [N, z_dim] -> [N, C, H, W]
+        """Generate."""
         x = self.linear(z).view(len(z), -1, self.start.height, self.start.width)
-        x = F.relu(self.norm(x.contiguous(memory_format=torch.channels_last)))
+        x = torch.relu(self.norm(x.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x)
         images: Tensor = self.to_image(x).tanh()
@@ -76,9 +80,9 @@ class Discriminator(nn.Module):
         super().__init__()
         height, width, channels = shape
         end = stages(height, width)
-        widths = [config.d_channels * 2**i for i in range(end.count)]
+        widths = [config.d_channels * 2**i for i in range(end.doublings)]
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(SLOPE, inplace=True)]
         self.features = nn.Sequential(*layers)
         self.hidden = nn.Sequential(
@@ -91,6 +95,7 @@ class Discriminator(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:  # [N, C, H, W] -> [N]
+        """Judge: positive for real."""
         h = self.hidden(self.features(images))
         with torch.autocast("cpu", enabled=False):  # the logit itself never loses bits
             logits: Tensor = self.head(h.float())
@@ -103,6 +108,11 @@ def _transposed(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H
 
 def _resized(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=False)]
+
+
+def use_channels_last(network: nn.Module) -> None:
+    """Lay the network's weights out as its feature maps are, in place: channels innermost, faster on CPUs."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
 
 
 def initialise(network: nn.Module) -> None:

@@ -56,22 +56,33 @@ class Servable(nn.Module):
         self.G = fold_norms(G)
 
     def forward(self, z: Tensor) -> Tensor:  # [N, z_dim] -> [N, H, W, C]
+        """What serving runs."""
         return post_process(self.G(z))
 
 
 @torch.no_grad()
 def fold_norms(G: Generator) -> Generator:
     """A copy of G in eval mode that computes the same without any BatchNorm."""
-    folded = copy.deepcopy(G).eval().to(memory_format=torch.contiguous_format)
-    folded.linear = _fold_linear(folded.linear, folded.norm)
-    folded.norm = nn.Identity()  # type: ignore[assignment]
-    for block in folded.blocks:
-        layers = list(block.children())
-        where = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.BatchNorm2d))
-        conv = layers[where - 1]
-        fused = fuse_conv_bn_eval(conv, layers[where], transpose=isinstance(conv, nn.ConvTranspose2d))
-        block[where - 1], block[where] = fused, nn.Identity()
+    folded: Generator = copy.deepcopy(G).eval()
+    if isinstance(folded.norm, nn.BatchNorm2d):
+        folded.linear = _fold_linear(folded.linear, folded.norm)
+        folded.norm = nn.Identity()
+    for i, block in enumerate(folded.blocks):
+        folded.blocks[i] = _fold_block(list(block.children()))
     return folded
+
+
+def _fold_block(layers: list[nn.Module]) -> nn.Sequential:
+    """A block's layers with each BatchNorm folded into the convolution before it."""
+    kept: list[nn.Module] = []
+    for layer in layers:
+        convolution = kept[-1] if kept else None
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d):
+            transposed = isinstance(convolution, nn.ConvTranspose2d)
+            kept[-1] = fuse_conv_bn_eval(convolution, layer, transpose=transposed)
+        else:
+            kept.append(layer)
+    return nn.Sequential(*kept)
 
 
 def _fold_linear(linear: nn.Linear, norm: nn.BatchNorm2d) -> nn.Linear:
@@ -100,7 +111,8 @@ def to_onnx(servable: Servable, signature: Signature) -> bytes:
     model = _cleaned(program.model_proto)  # type: ignore[union-attr]
     stamp(model, signature)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:

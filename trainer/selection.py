@@ -13,6 +13,7 @@ from models.extractors import resolve_extractor
 from models.frechet import frechet_distance, moments
 from models.latents import draw
 from models.manifest import Signature
+from trainer.config import Config
 from trainer.networks import Generator
 from trainer.pixels import Images, to_uint8
 from trainer.run_dir import Score
@@ -47,8 +48,13 @@ def make_scorer(data: Dataset, num_fakes: int = NUM_FAKES) -> Scorer | None:
     return Scorer(data, num_fakes) if len(data.indices["validation"]) >= MIN_REALS else None
 
 
+def signature_of(config: Config, shape: tuple[int, ...]) -> Signature:
+    """What a generator of a run declares."""
+    return Signature(kind="image", prior=config.prior, z_dim=config.z_dim, shape=shape)
+
+
 @torch.no_grad()
 def sample(G: Generator, signature: Signature, seeds: NDArray[np.int64], batch_size: int = 250) -> Images:
     """Samples [N, H, W, C] of these seeds from a generator in eval mode."""
     z = torch.from_numpy(draw(signature, seeds).z)
-    return np.concatenate([to_uint8(G(part)) for part in z.split(batch_size)])
+    return np.concatenate([to_uint8(G(z[i : i + batch_size])) for i in range(0, len(z), batch_size)])

@@ -10,7 +10,7 @@ from trainer.config import Config
 from trainer.ema import draw_z, ema_beta, update_ema
 from trainer.freezing import frozen
 from trainer.losses import d_loss, g_loss, r1_penalty
-from trainer.networks import Discriminator, Generator
+from trainer.networks import Discriminator, Generator, use_channels_last
 from trainer.schedule import lr_scale
 
 
@@ -33,8 +33,9 @@ class State:
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         torch.manual_seed(config.seed)
         self.config, self.shape = config, shape
-        self.G = Generator(config, shape).to(memory_format=torch.channels_last)
-        self.D = Discriminator(config, shape).to(memory_format=torch.channels_last)
+        self.G, self.D = Generator(config, shape), Discriminator(config, shape)
+        use_channels_last(self.G)
+        use_channels_last(self.D)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.g_optimiser = _adam(self.G, config.g_lr, config)
         self.d_optimiser = _adam(self.D, config.d_lr, config)

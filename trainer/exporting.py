@@ -1,0 +1,119 @@
+"""Chooses a snapshot of a run and writes its ONNX file, parity proof and record. Knows nothing of the command line."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from models.datasets import load_dataset
+from models.errors import DataError, Invalid
+from models.export_record import FILE_NAME, ExportRecord
+from models.files import replace_file
+from trainer.networks import Generator
+from trainer.onnx_export import Servable, parity, to_onnx
+from trainer.run_dir import Run, RunDir, Score, Stats
+from trainer.selection import make_scorer, signature_of
+
+
+class Choice(NamedTuple):
+    """A snapshot and why it was chosen."""
+
+    kimg: float
+    chosen_by: Literal["validation FD", "the only one", "a person"]
+    reason: str
+
+
+def choose(run_dir: RunDir, kimg: float | None, why: str | None, scores: dict[float, Score]) -> Choice:
+    """The snapshot to export: a person's pick, else the lowest validation FD.
+
+    Args:
+        run_dir: of the run.
+        kimg: the person's pick; None for the best.
+        why: what the person says.
+        scores: of the snapshots, all with one extractor.
+
+    Raises:
+        Invalid: a reason without a pick.
+        NotFound: no such snapshot, or none at all.
+    """
+    if kimg is not None:
+        reason = why or f"picked with --checkpoint {kimg:g}"
+        return Choice(run_dir.find_snapshot(kimg), "a person", reason)
+    if why:
+        raise Invalid("give a reason together with --checkpoint", field="reason")
+    there = [k for k in run_dir.snapshots() if k in scores]
+    if not there:
+        last = run_dir.find_snapshot(max(run_dir.snapshots(), default=0.0))
+        return Choice(last, "the only one", "the last snapshot: the validation split is too small to measure")
+    best = min(there, key=lambda k: (scores[k].share, -k))
+    score = scores[best]
+    reason = f"lowest of {len(there)} snapshots: FD/Tr[{score.extractor}] {score.share:.4f} on the validation split"
+    return Choice(best, "validation FD", reason)
+
+
+def score_missing(run_dir: RunDir, run: Run) -> dict[float, Score]:
+    """The scores of all snapshots by the data set's extractor of today, measuring those that lack one."""
+    data = load_dataset(run.config.data, resolution=run.config.resolution)
+    if data.content_hash != run.data_hash:
+        raise DataError(f"{run.config.data} has changed since this run: its content hash differs", field="data")
+    scorer = make_scorer(data)
+    if scorer is None:
+        return {}
+    scores = {k: s for k, s in run_dir.scores().items() if s.extractor == scorer.extractor.label}
+    for kimg in run_dir.snapshots():
+        if kimg not in scores:
+            scores[kimg] = scorer.score(load_generator(run_dir, run, kimg), signature_of(run.config, run.shape))
+            run_dir.append_stats(Stats(kimg=kimg, score=scores[kimg]))
+    return scores
+
+
+def load_generator(run_dir: RunDir, run: Run, kimg: float) -> Generator:
+    """A snapshot's generator, in eval mode with its own BatchNorm statistics."""
+    G_ema = Generator(run.config, run.shape)
+    G_ema.load_state_dict(run_dir.load_snapshot(kimg))
+    return G_ema.eval().requires_grad_(False)
+
+
+def write_export(run_dir: RunDir, run: Run, choice: Choice, output: Path | None) -> Path:
+    """Write the ONNX file, and beside it parity.json and export.json; nothing is written where parity fails.
+
+    Args:
+        run_dir: of the run.
+        run: its configuration and data.
+        choice: what to export.
+        output: of the ONNX file; None for export/model.onnx in the run's folder.
+
+    Raises:
+        Refused: ONNX Runtime does not agree with torch.
+    """
+    signature = signature_of(run.config, run.shape)
+    servable = Servable(load_generator(run_dir, run, choice.kimg))
+    data = to_onnx(servable, signature)
+    proof = parity(servable, data, signature)
+    path = output or run_dir.export_dir / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, data)
+    replace_file(path.with_name("parity.json"), _pretty(proof))
+    replace_file(path.with_name(FILE_NAME), _pretty(_record(run, choice, data)))
+    return path
+
+
+def _record(run: Run, choice: Choice, data: bytes) -> ExportRecord:
+    return ExportRecord(
+        digest=hashlib.sha256(data).hexdigest(),
+        checkpoint_kimg=choice.kimg,
+        chosen_by=choice.chosen_by,
+        reason=choice.reason,
+        data=run.config.data,
+        data_hash=run.data_hash,
+        licence=run.licence,
+        seed=run.config.seed,
+        kimg=run.config.kimg,
+        configuration=msgspec.to_builtins(run.config),
+        code_version=run.code_version,
+    )
+
+
+def _pretty(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"
