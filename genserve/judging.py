@@ -3,7 +3,7 @@
 import argparse
 
 import msgspec
-from models.report import format_verdict
+from models.report import format_report, format_verdict
 
 from models import judge
 from models.extractors import Progress as Advance
@@ -25,7 +25,7 @@ def gate(args: argparse.Namespace) -> int:
     repository = writable_repository()
     version = repository.resolve(args.version)
     verdict = judge.run_gate(repository, version, progress=_stage)
-    print(_json(verdict) if args.json else format_verdict(verdict))
+    print(_json(verdict) if args.json else format_verdict(version.name, verdict))
     return 0 if verdict.decision == "pass" else 1
 
 
