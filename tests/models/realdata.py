@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-NUM_SAMPLES = 600
+from models.generator import Generator
+from models.latents import draw
+from models.testkit import tiny_model
+
+NUM_SAMPLES = 3000
 
 
 def write_blobs(path: Path, *, seed: int = 0, count: int = NUM_SAMPLES) -> Path:
     """An .npz of images drawn as the test kit's tiny generator draws them, with two labels."""
-    from models.generator import Generator
-    from models.latents import draw
-    from models.testkit import tiny_model
-
     generator = Generator.from_bytes(tiny_model())
     images = generator.generate(*draw(generator.signature, range(seed, seed + count)))
     labels = (images.reshape(count, -1).mean(1) > 128).astype(np.int64)
