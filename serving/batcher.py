@@ -101,6 +101,7 @@ class Batcher:
         self._pool = ThreadPoolExecutor(engines, thread_name_prefix="engine")
         self._jobs: dict[Ticket, Job] = {}
         self._images_per_second = ASSUMED_IMAGES_PER_SECOND  # of one engine
+        self._closed = False
 
     async def generate(
         self, network: Network, z: Latents, class_idx: ClassIndices | None, *, deadline: Deadline
@@ -145,6 +146,7 @@ class Batcher:
 
     def close(self) -> None:
         """Let the threads end after what they are running; callers still waiting are not answered."""
+        self._closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, job: Job) -> None:
@@ -158,7 +160,7 @@ class Batcher:
 
     def _dispatch(self) -> None:
         """Give work to every idle engine while there is any."""
-        while self._idle and self.schedule.waiting:
+        while self._idle and self.schedule.waiting and not self._closed:
             turn = self.schedule.take(self._clock(), self._idle)
             for ticket in turn.expired:
                 self._expire(ticket)

@@ -1,0 +1,222 @@
+"""Live models: promotion while serving, versions on demand, and what must not be served."""
+
+import asyncio
+import gc
+import threading
+import weakref
+from functools import partial
+
+import numpy as np
+import pytest
+
+from models.errors import LoadError, NotFound
+from models.promotion import rollback
+from models.repository import Repository
+from models.testkit import promote_tiny, publish_tiny, tiny_model
+from serving import live as live_module
+from serving.errors import NotReady
+from serving.live import LiveModels, load
+from tests.serving.kit import Log, until
+
+
+@pytest.fixture
+def repository(tmp_path):
+    made = Repository(tmp_path)
+    promote_tiny(made, seed=1)
+    return made
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def live(repository, log, clock):
+    return LiveModels(repository, loader=partial(load, repository), observer=log, clock=clock)
+
+
+async def test_a_promotion_is_followed_and_the_old_model_is_let_go(live, repository, log):
+    """A request that began before keeps its model; when it ends the old session's memory goes."""
+    await live.refresh()
+    held = await live.get("tiny")
+    promote_tiny(repository, seed=2)
+    await live.refresh()
+    assert str((await live.get("tiny")).version) == "tiny@2"
+    assert str(held.version) == "tiny@1"
+    assert len(held.generate(np.zeros((1, 8), np.float32))) == 1
+    gone = weakref.ref(held.generator)
+    del held
+    gc.collect()
+    assert gone() is None
+    assert log.live == ["tiny@1", "tiny@2"]
+
+
+async def test_a_rollback_is_a_promotion_too(live, repository, log):
+    """Back to version 1."""
+    promote_tiny(repository, seed=2)
+    await live.refresh()
+    rollback(repository, "tiny")
+    await live.refresh()
+    assert log.live == ["tiny@2", "tiny@1"]
+
+
+def damage_model(version):
+    data = bytearray(version.model_path.read_bytes())
+    data[len(data) // 2] ^= 1
+    version.model_path.write_bytes(bytes(data))
+
+
+def damage_golden(version):
+    path = version.path / "manifest.json"
+    text = path.read_text()
+    other = publish_tiny(Repository(version.path.parent.parent / "aside"), seed=9).manifest()
+    mine = version.manifest()
+    for ours, theirs in zip(mine.golden, other.golden, strict=True):
+        text = text.replace(ours.data, theirs.data)
+    path.write_text(text)
+
+
+def swap_file(version):
+    version.model_path.write_bytes(tiny_model(seed=77))
+
+
+FAULTS = {
+    "flipped bit": damage_model,
+    "another file": swap_file,
+    "missing file": lambda version: version.model_path.unlink(),
+    "not its golden samples": damage_golden,
+    "damaged manifest": lambda version: (version.path / "manifest.json").write_text("{"),
+    "damaged aliases": lambda version: (version.path.parent / "aliases.json").write_text("{"),
+    "aliases of a version that is not there": lambda v: (v.path.parent / "aliases.json").write_text('{"champion": 9}'),
+    "no passing verdict": lambda version: [path.unlink() for path in (version.path / "verdicts").iterdir()],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_what_does_not_load_leaves_the_old_one_serving(live, repository, log, fault):
+    """Counted as a failure; the name still answers with the version before."""
+    await live.refresh()
+    fault(promote_tiny(repository, seed=2))
+    await live.refresh()
+    assert str((await live.get("tiny")).version) == "tiny@1"
+    assert live.ready
+    assert log.failures == ["tiny"]
+
+
+async def test_a_version_that_failed_is_tried_again_after_a_while(live, repository, log, clock):
+    """Not at every look at the repository; when it is mended it goes live."""
+    await live.refresh()
+    version = promote_tiny(repository, seed=2)
+    data = version.model_path.read_bytes()
+    damage_model(version)
+    for _ in range(5):
+        await live.refresh()
+    assert log.failures == ["tiny"]
+    version.model_path.write_bytes(data)
+    clock.now += live_module.RETRY_SECONDS
+    await live.refresh()
+    assert log.live == ["tiny@1", "tiny@2"]
+
+
+async def test_one_model_that_fails_does_not_hold_up_the_others(live, repository, log):
+    """Ready, and the failed one says why it cannot answer."""
+    damage_model(promote_tiny(repository, "another"))
+    await live.refresh()
+    assert live.ready
+    with pytest.raises(NotReady, match="sha256"):
+        await live.get("another")
+
+
+async def test_before_the_first_look_nothing_is_ready(live):
+    """And requests are told to come back."""
+    assert not live.ready
+    with pytest.raises(NotReady):
+        await live.get(None)
+    with pytest.raises(NotReady):
+        await live.get("tiny")
+
+
+async def test_versions_on_demand_are_bounded_and_the_least_used_go(live, repository):
+    """Two stay beside the champion."""
+    for seed in range(2, 6):
+        promote_tiny(repository, seed=seed)
+    await live.refresh()
+    for reference in ("tiny@1", "tiny@2", "tiny@1", "tiny@3"):
+        assert str((await live.get(reference)).version) == reference
+    assert [str(model.version) for model in live.loaded] == ["tiny@5", "tiny@1", "tiny@3"]
+
+
+async def test_a_version_without_a_passing_verdict_is_not_found(live, repository):
+    """404, again and again, without another attempt each time."""
+    publish_tiny(repository, seed=2)
+    await live.refresh()
+    for _ in range(3):
+        with pytest.raises(NotFound, match="no passing verdict"):
+            await live.get("tiny@2")
+    with pytest.raises(NotFound, match="candidate"):
+        await live.get("tiny@candidate")
+
+
+async def test_while_one_version_loads_others_are_told_to_come_back(repository, log, monkeypatch):
+    """One at a time: 503 with Retry-After; champions are answered meanwhile, and then the loaded version is."""
+    monkeypatch.setattr(live_module, "PATIENCE_SECONDS", 0.01)
+    for seed in (2, 3):
+        promote_tiny(repository, seed=seed)
+    gate = threading.Event()
+    gate.set()
+
+    def slowly(version):
+        assert gate.wait(20)
+        return load(repository, version)
+
+    live = LiveModels(repository, loader=slowly, observer=log)
+    await live.refresh()
+    gate.clear()
+    for reference in ("tiny@1", "tiny@2", "tiny@1"):
+        with pytest.raises(NotReady, match="tiny@1 is being loaded") as error:
+            await live.get(reference)
+        assert error.value.retry_after >= 1
+    assert str((await live.get("tiny")).version) == "tiny@3"
+    gate.set()
+    await until(lambda: len(live.loaded) == 2)
+    assert str((await live.get("tiny@1")).version) == "tiny@1"
+
+
+async def test_following_looks_again_and_again(repository, log):
+    """A promotion is noticed without being told."""
+    live = LiveModels(repository, loader=partial(load, repository), observer=log, poll_seconds=0.01)
+    task = asyncio.create_task(live.follow())
+    await until(lambda: log.live == ["tiny@1"])
+    promote_tiny(repository, seed=2)
+    await until(lambda: log.live == ["tiny@1", "tiny@2"])
+    task.cancel()
+
+
+def test_a_provider_that_is_missing_is_refused_unless_a_fallback_is_allowed(repository):
+    """cuda alone is an error here; cuda, cpu runs on the CPU."""
+    version = repository.resolve("tiny")
+    with pytest.raises(Exception, match="CUDAExecutionProvider"):
+        load(repository, version, providers=["CUDAExecutionProvider"])
+    model = load(repository, version, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert model.provider == "CPUExecutionProvider"
+
+
+def test_an_unjudged_version_loads_only_when_allowed(repository):
+    """LoadError otherwise."""
+    version = publish_tiny(repository, seed=5)
+    with pytest.raises(LoadError, match="no passing verdict"):
+        load(repository, version)
+    assert load(repository, version, allow_unjudged=True).verdict is None
