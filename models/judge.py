@@ -147,7 +147,7 @@ def evaluate(
         split="validation",
         extractor=reals.extractor.label,
         measures=measured.measures,
-        floor=measure_floor(reals, "validation", policy),
+        floor=measure_floor(reals, "validation", policy, progress),
         parity=parity,
     )
 
@@ -188,7 +188,8 @@ def run_gate(
         _compare(measured, role, other, reals, policy, generator.digest, progress)
         for role, other in rivals(repository, version, reals)
     ]
-    decision = gate(measured.measures, measure_floor(reals, "gate", policy), comparisons, policy, parity)
+    floor = measure_floor(reals, "gate", policy, progress)
+    decision = gate(measured.measures, floor, comparisons, policy, parity)
     verdict = Verdict(
         version=version.number,
         digest=generator.digest,

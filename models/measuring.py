@@ -1,6 +1,8 @@
 """Draws a generator's samples and measures them against a split of real data. Knows no repository and no verdicts."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,17 +116,14 @@ def measure_fakes(
     count = min(policy.num_neighbours, len(fakes.samples))
     some = _some(len(reals.split(split).indices), policy.num_neighbours)
     real, train = reals.extracted(split, stage), reals.extracted("train", stage)
-    done = stage("nearest training samples", 2 * (count + len(some))) if stage else None
-    in_features = _replay(fakes.extracted.features[:count], real.features[some], train.features)
-    if done:
-        done(count + len(some))
+    with _timed(stage, "nearest training samples, by features"):
+        in_features = _replay(fakes.extracted.features[:count], real.features[some], train.features)
     train_samples = reals.split("train").samples
-    in_pixels = _replay(*map(_pixels, (fakes.samples[:count], reals.split(split).samples[some], train_samples)))
-    if done:
-        done(count + len(some))
+    with _timed(stage, "nearest training samples, by pixels"):
+        in_pixels = _replay(*map(_pixels, (fakes.samples[:count], reals.split(split).samples[some], train_samples)))
     return Measured(
         _measures(
-            fakes.extracted, distance, reals, split, policy,
+            fakes.extracted, distance, reals, split, policy, stage,
             class_accuracy=_class_accuracy(fakes, reals),
             replay=in_features,
             pixel_replay=in_pixels,
@@ -141,7 +140,8 @@ def measure_distance(features: Features, reals: RealFeatures, split: SplitName, 
         raise DataError(f"the {split} split has {len(real)} samples, at least {MIN_SAMPLES} are needed", field="data")
     if not np.var(real, axis=0).sum() > 0:
         raise DataError(f"all samples of the {split} split look the same to {reals.extractor.label}", field="data")
-    return frechet(features, real)
+    with _timed(stage, f"Frechet distance on the {split} split"):
+        return frechet(features, real)
 
 
 def measure_floor(reals: RealFeatures, split: SplitName, policy: Policy, stage: Stage | None = None) -> Floor:
@@ -149,10 +149,11 @@ def measure_floor(reals: RealFeatures, split: SplitName, policy: Policy, stage: 
     train, real = reals.extracted("train", stage), reals.extracted(split, stage)
     chosen = _some(len(train.features), policy.num_fake)
     stand_in = Extracted(train.features[chosen], None if train.class_idx is None else train.class_idx[chosen])
+    distance = measure_distance(stand_in.features, reals, split, stage)
     labels = reals.split(split).labels
     known = reals.knows_classes
     return Floor(
-        measures=_measures(stand_in, measure_distance(stand_in.features, reals, split), reals, split, policy),
+        measures=_measures(stand_in, distance, reals, split, policy, stage),
         class_names=reals.dataset.class_names if known else None,
         class_shares=_class_shares(real, reals),
         class_accuracy=float(np.mean(real.class_idx == labels)) if known else None,
@@ -165,6 +166,7 @@ def _measures(
     reals: RealFeatures,
     split: SplitName,
     policy: Policy,
+    stage: Stage | None,
     *,
     class_accuracy: float | None = None,
     replay: Replay | None = None,
@@ -175,7 +177,10 @@ def _measures(
     real = reals.extracted(split).features
     count = min(policy.num_neighbours, len(fake.features), len(real))
     some_fakes, some_reals = fake.features[:count], real[_some(len(real), count)]
-    kid, kid_se = kernel_distance(some_fakes, some_reals)
+    with _timed(stage, "kernel distance"):
+        kid, kid_se = kernel_distance(some_fakes, some_reals)
+    with _timed(stage, "precision, recall, density, coverage"):
+        scores = neighbour_scores(some_fakes, some_reals)
     return Measures(
         extractor=reals.extractor.label,
         num_fake=len(fake.features),
@@ -187,13 +192,24 @@ def _measures(
         trace_real=distance.trace_real,
         kid=kid,
         kid_se=kid_se,
-        scores=neighbour_scores(some_fakes, some_reals),
+        scores=scores,
         class_shares=_class_shares(fake, reals),
         class_accuracy=class_accuracy,
         replay=replay,
         pixel_replay=pixel_replay,
         duplicates=duplicates,
     )
+
+
+@contextlib.contextmanager
+def _timed(stage: Stage | None, name: str) -> Iterator[None]:
+    """Tells of a stage that cannot say how far it is: begun, then done."""
+    done = stage(name, 1) if stage else None
+    if done:
+        done(0)
+    yield
+    if done:
+        done(1)
 
 
 def _replay(fake: NDArray[Any], held_out: NDArray[Any], train: NDArray[Any]) -> Replay:
