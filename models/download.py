@@ -72,7 +72,8 @@ def _receive(url: str, part: Path) -> bool:
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310 - addresses come from models/sources.py, not from input
-            have = have if answer.status == 206 else 0  # a server may ignore Range and send everything
+            if answer.status != 206:
+                have = 0  # the server ignores Range and sends everything
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length is not None else None
             with part.open("r+b" if have else "wb") as out:

@@ -86,8 +86,7 @@ def _thumbnails(images: Samples) -> NDArray[np.float32]:  # [N, H, W, C] -> [N, 
         shape = [1] * values.ndim
         shape[axis] = -1
         sums = np.add.reduceat(values, edges[:-1], axis=axis, dtype=np.float32)
-        means: NDArray[np.float32] = sums / np.diff(edges).astype(np.float32).reshape(shape)
-        return means
+        return (sums / np.diff(edges).reshape(shape)).astype(np.float32)
 
     chunks = [images[i : i + 4096].astype(np.float32) for i in range(0, len(images), 4096)]
     return np.concatenate([averaged(averaged(chunk, 1), 2).reshape(len(chunk), -1) for chunk in chunks])
