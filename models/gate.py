@@ -16,6 +16,8 @@ from models.neighbours import Replay
 from models.policy import Policy
 from models.records import Number
 
+CLASS_SHARE = "share of "  # begins the name of each class's share
+
 DecisionName = Literal["pass", "fail", "insufficient"]
 
 
@@ -171,25 +173,15 @@ def _floors(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check
         if share is None:
             yield Check(gate="", name=name, value=value, real=best)
             continue
-        threshold = share * best
-        passed = value >= threshold
-        reason = "" if passed else f"G3 {name} {value:.3f} < {share:.2f} x real {best:.3f} = {threshold:.3f}"
-        yield Check(gate="G3", name=name, value=value, real=best, threshold=threshold, passed=passed, reason=reason)
+        yield _at_least("G3", name, value, best, share)
 
 
 def _classes(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
     """G4: no class below 0.3 of its real share; classes asked for are recognised about as often as real ones."""
-    if candidate.class_shares is not None and floor.class_shares is not None and floor.class_names is not None:
-        for name, share, real in zip(floor.class_names, candidate.class_shares, floor.class_shares, strict=True):
-            threshold = policy.min_class_share * real
-            passed = share >= threshold
-            measure = f"share of {name}[{candidate.extractor}]"
-            reason = "" if passed else (
-                f"G4 {measure} {share:.3f} < {policy.min_class_share:.2f} x real {real:.3f} = {threshold:.3f}"
-            )  # fmt: skip
-            yield Check(
-                gate="G4", name=measure, value=share, real=real, threshold=threshold, passed=passed, reason=reason
-            )
+    if floor.class_shares is not None and floor.class_names is not None:
+        shares = candidate.class_shares or (math.nan,) * len(floor.class_names)
+        for name, value, real in zip(floor.class_names, shares, floor.class_shares, strict=True):
+            yield _at_least("G4", f"{CLASS_SHARE}{name}[{candidate.extractor}]", value, real, policy.min_class_share)
     if candidate.class_accuracy is not None and floor.class_accuracy is not None:
         value, real = candidate.class_accuracy, floor.class_accuracy
         threshold = real - policy.max_class_accuracy_loss
@@ -210,6 +202,14 @@ def _replay(candidate: Measures, policy: Policy) -> Iterator[Check]:
         yield _at_most("G5", name, value, upper, policy.max_replay)
     if candidate.duplicates is not None:
         yield Check(gate="", name="exact copies", value=candidate.duplicates)
+
+
+def _at_least(gate: str, name: str, value: float, real: float, share: float) -> Check:
+    """A check that a value reaches a share of what real data has in its place."""
+    threshold = share * real
+    passed = value >= threshold
+    reason = "" if passed else f"{gate} {name} {value:.3f} < {share:.2f} x real {real:.3f} = {threshold:.3f}"
+    return Check(gate=gate, name=name, value=value, real=real, threshold=threshold, passed=passed, reason=reason)
 
 
 def _at_most(gate: str, name: str, value: float, upper: float, limit: float, *, real: float | None = None) -> Check:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from models.gate import CLASS_SHARE
 from models.judge import Report
 from models.records import Number, Verdict
 
@@ -26,7 +27,9 @@ def format_numbers(numbers: Mapping[str, Number]) -> str:
                 outcome,
             )
         )
-    return _aligned(rows)
+    if any(name.startswith(CLASS_SHARE) for name in numbers):
+        return _aligned(rows)
+    return f"{_aligned(rows)}\nclass shares: not applicable (this extractor does not recognise this data's classes)"
 
 
 def format_report(report: Report) -> str:

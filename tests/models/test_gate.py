@@ -125,9 +125,12 @@ def test_too_few_reals_are_insufficient_unless_allowed():
 
 def test_without_classes_the_class_check_does_not_apply():
     """An extractor that knows no classes leaves G4 out and refuses nothing for it."""
-    decision = decide(msgspec.structs.replace(GOOD, class_shares=None))
+    candidate = msgspec.structs.replace(GOOD, class_shares=None)
+    floor = Floor(measures=REAL)
+    decision = gate(candidate, floor, (), Policy(), PARITY)
     assert decision.decision == "pass"
     assert not any(check.gate == "G4" for check in decision.checks)
+    assert decide(candidate).decision == "fail"  # missing where the reals have it
 
 
 def test_numbers_keep_real_against_real_beside_them():

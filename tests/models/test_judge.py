@@ -126,6 +126,7 @@ def test_a_verdict_renders_as_a_table(house):
     verdict = house.gate(house.publish(tiny_model(seed=1)))
     table = format_verdict("blobs", verdict)
     assert "FAIL" in table
+    assert "class shares: not applicable" in table
     assert all(reason in table for reason in verdict.reasons)
 
 
