@@ -1,5 +1,6 @@
 """Which format an answer takes, from the request's wish and the Accept header. Pure; encodes nothing itself."""
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from models.errors import Invalid
@@ -65,12 +66,19 @@ def choose_format(asked: str | None, accept: str | None, *, operation: Operation
         if asked not in offered:
             raise Invalid(f"{kind} models answer {', '.join(offered)}, not {asked}", field="format")
         return asked
-    ranges = parse_accept(accept) if accept and accept.strip() else [Range("*", "*", 1.0)]
-    best = max(offered, key=lambda name: _quality(ranges, MEDIA_TYPES[name]))
-    if _quality(ranges, MEDIA_TYPES[best]) <= 0:
+    best = _best(accept, offered)
+    if best is None:
         types = dict.fromkeys(MEDIA_TYPES[name] for name in offered)
         raise NotAcceptable(f"none of the accepted types can be answered; there are {', '.join(types)}", field="accept")
     return best
+
+
+@lru_cache(maxsize=256)  # clients send the same few headers again and again
+def _best(accept: str | None, offered: tuple[str, ...]) -> str | None:
+    """The offered format of the highest quality, the first among equals; None where none is acceptable."""
+    ranges = parse_accept(accept) if accept and accept.strip() else [Range("*", "*", 1.0)]
+    best = max(offered, key=lambda name: _quality(ranges, MEDIA_TYPES[name]))
+    return best if _quality(ranges, MEDIA_TYPES[best]) > 0 else None
 
 
 def parse_accept(accept: str) -> list[Range]:

@@ -166,14 +166,16 @@ async function load() {
   const began = performance.now();
   try {
     const answer = await ask("interpolate", walkWish("strip"));
-    const image = await createImageBitmap(await answer.blob());
+    const strip = await answer.blob();
+    const spent = Math.max(1, Math.round(performance.now() - began));
+    const image = await createImageBitmap(strip);
     if (mine !== ends) return;
     const [height, width] = model().serving.shape;
     walk = { ...walk, image, width, height, frames: Math.round(image.width / width), frame: 0, step: 1 };
     $("walk-frame").max = walk.frames - 1;
     $("walk-canvas").width = width;
     $("walk-canvas").height = height;
-    $("walk-facts").textContent = `${walk.frames} frames in ${Math.max(1, Math.round(performance.now() - began))} ms`;
+    $("walk-facts").textContent = `${walk.frames} frames in ${spent} ms`;
     paint();
     play(walk.playing || !still.matches);
   } catch (error) {

@@ -33,7 +33,7 @@ sys.exit(serve(parser.parse_args()))
 async def until(predicate, seconds: float = 20.0) -> None:
     """Let the event loop turn until the predicate is true."""
     async with asyncio.timeout(seconds):
-        while not predicate():
+        while not predicate():  # noqa: ASYNC110 what is waited for has no event
             await asyncio.sleep(0.002)
 
 

@@ -122,7 +122,8 @@ async def test_vectors_walk_too(client):
         ({"frames": 64}, "frames"), ({"frames": 10**9}, "frames"), ({"method": "cubic"}, "method"),
         ({"fps": 0}, "fps"), ({"fps": 101}, "fps"), ({"format": "png"}, "format"), ({"class_idx": 1}, "class_idx"),
         ({"model": "classes", "class_idx": 9}, "class_idx"), ({"truncation": 9}, "truncation"),
-        ({"model": "classes", "keyframes": [{"z": [0] * 8}, {"seed": 1}]}, "class_idx"), ({"prior": "uniform"}, "prior"),
+        ({"model": "classes", "keyframes": [{"z": [0] * 8}, {"seed": 1}]}, "class_idx"),
+        ({"prior": "uniform"}, "prior"),
         ({"loop": "yes"}, "loop"), ({"model": "nope@1"}, "model"), ({"model": "vector", "format": "gif"}, "format"),
     ],
 )

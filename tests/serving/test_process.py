@@ -35,8 +35,7 @@ def start(models, tmp_path):
 
 
 def connect(server):
-    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-    return sock
+    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
 
 
 def everything(sock):

@@ -115,7 +115,9 @@ async def test_the_sample_grid(client):
     assert (await client.get("/models/vector/versions/1/samples.png")).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["nope", "%2e%2e", "tiny/versions/9", "tiny/versions/x", "tiny/versions/9/samples.png"])
+@pytest.mark.parametrize(
+    "path", ["nope", "%2e%2e", "tiny/versions/9", "tiny/versions/x", "tiny/versions/9/samples.png"]
+)
 async def test_the_catalogue_knows_no_others(client, path):
     """404."""
     answer = await client.get(f"/models/{path}")
@@ -184,7 +186,10 @@ async def test_a_deadline_is_a_positive_number(client, value):
 
 @pytest.mark.parametrize(
     ("given", "kept"),
-    [("abc-1.2_X", "abc-1.2_X"), ("a" * 100, "a" * 64), ("a b\tc<d>", "abcd"), ("é\x7f", None), ("", None), (None, None)],
+    [
+        ("abc-1.2_X", "abc-1.2_X"), ("a" * 100, "a" * 64), ("a b\tc<d>", "abcd"), ("é\x7f", None), ("", None),
+        (None, None),
+    ],
 )
 async def test_every_answer_has_a_request_id(client, given, kept):
     """The client's, bounded to 64 safe characters, or a new one; errors have one too."""

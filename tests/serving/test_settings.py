@@ -64,7 +64,7 @@ def test_a_bad_value_is_an_error_that_names_it(name, value):
 
 def test_an_unknown_name_is_an_error_that_offers_the_nearest():
     """A typo does not go unnoticed, in the environment or in the file."""
-    with pytest.raises(SettingsError, match="GENSERVE_MAX_IMAGE.*GENSERVE_MAX_IMAGES"):
+    with pytest.raises(SettingsError, match=r"GENSERVE_MAX_IMAGE.*GENSERVE_MAX_IMAGES"):
         load(MAX_IMAGE="3")
     with pytest.raises(SettingsError, match="GENSERVE_port"):
         load(port="3")
