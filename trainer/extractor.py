@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from models.datasets import Dataset, Split, load_dataset
 from models.errors import DataError, Invalid
 from models.extractors import ExtractorManifest, write_extractor
+from trainer.graph_export import export_graph
 
 FEATURES = 128
 BATCH_SIZE = 256
@@ -147,19 +148,8 @@ def accuracy(network: FeatureNet, split: Split) -> float:
 
 def export(network: FeatureNet, shape: tuple[int, ...]) -> onnx.ModelProto:
     """Turns a folded network into an ONNX graph: `images` uint8 [N, H, W, C] -> `features`, `logits`; N, H, W vary."""
-    dynamic = torch.export.Dim.DYNAMIC
-    program = torch.onnx.export(
-        network.eval(),
-        (torch.zeros((2, *shape), dtype=torch.uint8),),
-        input_names=["images"],
-        output_names=["features", "logits"],
-        dynamic_shapes={"images": {0: dynamic, 1: dynamic, 2: dynamic}},
-        external_data=False,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None  # noqa: S101 (narrows the type)
-    return _without_traces(program.model_proto)
+    example = torch.zeros((2, *shape), dtype=torch.uint8)
+    return export_graph(network, example, input_name="images", output_names=["features", "logits"], dynamic=(0, 1, 2))
 
 
 def train_extractor(args: argparse.Namespace) -> int:
@@ -167,7 +157,7 @@ def train_extractor(args: argparse.Namespace) -> int:
     if args.epochs < 1:
         raise Invalid(f"must be at least 1, got {args.epochs}", field="epochs")
     dataset = _labelled_images(args.data)
-    name = args.name or f"{dataset.name}-cnn"
+    name = args.name or f"{Path(args.data).stem}-cnn"
     assert dataset.class_names is not None  # noqa: S101 (checked by _labelled_images)
     train, validation = dataset.split("train"), dataset.split("validation")
     trained = fit(train, validation, len(dataset.class_names), epochs=args.epochs, seed=args.seed)
@@ -186,18 +176,6 @@ def train_extractor(args: argparse.Namespace) -> int:
     folder = write_extractor(args.output or Path("extractors") / name, export(trained.network, shape), manifest)
     print(f"{folder}: {trained.accuracy:.2%} right on the {len(validation.samples)} images of the validation split")
     return 0
-
-
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Removes the stack traces that the exporter leaves in the file; they name this machine's paths."""
-    model.doc_string = ""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input):
-        part.ClearField("metadata_props")
-    for node in model.graph.node:
-        node.doc_string = ""
-    for port in (*model.graph.output, *model.graph.initializer):
-        port.ClearField("metadata_props")
-    return model
 
 
 def _labelled_images(spec: str) -> Dataset:

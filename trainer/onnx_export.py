@@ -5,8 +5,6 @@ uint8 NHWC, a dynamic batch, and the signature in the metadata.
 """
 
 import copy
-import logging
-import warnings
 from typing import Any
 
 import msgspec
@@ -20,10 +18,10 @@ from models.errors import Refused
 from models.generator import Generator as OnnxGenerator
 from models.latents import draw
 from models.manifest import Signature, stamp
+from trainer.graph_export import export_graph
 from trainer.networks import Generator
 from trainer.pixels import post_process
 
-OPSET = 18
 PARITY_BATCHES = (1, 2, 7, 32)
 PARITY_SHARE = 0.999  # of the values, within one level
 
@@ -101,30 +99,11 @@ def _fold_linear(linear: nn.Linear, norm: nn.BatchNorm2d) -> nn.Linear:
 def to_onnx(servable: Servable, signature: Signature) -> bytes:
     """The servable network as a serialised, stamped ONNX model: the same network gives the same bytes."""
     example = torch.zeros(2, signature.z_dim)  # a batch of 1 would be taken for a constant
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about torchvision, which nothing here uses
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside torch's exporter
-        program = torch.onnx.export(
-            servable.eval(), (example,), input_names=["z"], output_names=[signature.output_name], opset_version=OPSET,
-            dynamic_shapes={"z": {0: torch.export.Dim.DYNAMIC}}, external_data=False, dynamo=True, verbose=False,
-        )  # fmt: skip
-    model = _cleaned(program.model_proto)  # type: ignore[union-attr]
+    model = export_graph(servable, example, input_name="z", output_names=[signature.output_name], dynamic=(0,))
     stamp(model, signature)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
-
-
-def _cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the exporter's notes: they hold paths of this machine and make equal networks differ in their digest."""
-    for message in [*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer, model.graph]:
-        if hasattr(message, "metadata_props"):
-            del message.metadata_props[:]
-        message.doc_string = ""
-    for value in model.graph.value_info:
-        del value.metadata_props[:]
-    del model.metadata_props[:]
-    return model
 
 
 def parity(servable: Servable, data: bytes, signature: Signature) -> list[Parity]:
