@@ -33,16 +33,18 @@ class App:
 
     Args:
         service: its parts.
-        asgi: what answers.
+        routes: what answers.
+        front: what stands before it.
     """
 
-    def __init__(self, service: Service, asgi: ASGIApp) -> None:
+    def __init__(self, service: Service, routes: Litestar, front: Front) -> None:
         self.service = service
-        self._asgi = asgi
+        self.routes = routes
+        self._front = front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        await self._asgi(scope, receive, send)
+        await self._front(scope, receive, send)
 
     def drain(self) -> None:
         """Say not ready from now on, and give up connections after their next answer; requests are still answered."""
@@ -101,7 +103,7 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
-    return App(service, Front(litestar, metrics=metrics, draining=lambda: service.state.draining))
+    return App(service, litestar, Front(litestar, metrics=metrics, draining=lambda: service.state.draining))
 
 
 def metrics_app(metrics: Metrics) -> ASGIApp:

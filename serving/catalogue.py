@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from models.errors import NotFound
+from models.errors import LoadError, NotFound
 from models.records import Verdict
 from models.repository import Repository, Version
 from serving.live import LiveModel, LiveModels
@@ -12,7 +12,14 @@ from serving.live import LiveModel, LiveModels
 
 def describe_all(repository: Repository, live: LiveModels) -> dict[str, Any]:
     """GET /models."""
-    return {"models": [describe_name(repository, live, name, brief=True) for name in repository.names()]}
+    models = []
+    for name in repository.names():
+        try:
+            models.append(describe_name(repository, live, name, brief=True))
+        except LoadError as error:  # one damaged name must not hide the others
+            champion = live.champion(name)
+            models.append({"name": name, "error": error.detail, "serving": _loaded(champion) if champion else None})
+    return {"models": models}
 
 
 def describe_name(repository: Repository, live: LiveModels, name: str, *, brief: bool = False) -> dict[str, Any]:

@@ -161,7 +161,10 @@ class LiveModels:
     async def follow(self) -> None:
         """Look at the repository again and again, until cancelled."""
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # whatever it was, the next promotion must still be noticed
+                log.exception("looking at the repository failed")
             await asyncio.sleep(self._poll_seconds)
 
     async def refresh(self) -> None:
@@ -169,7 +172,7 @@ class LiveModels:
         for name in await self._names():
             try:
                 version = await asyncio.to_thread(self._champion_version, name)
-            except GenserveError as error:
+            except (GenserveError, OSError) as error:
                 self._report(name, str(error))
                 continue
             present = self._champions.get(name)

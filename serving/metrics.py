@@ -38,6 +38,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(GC_COLLECTOR)
+        self._shown: dict[str, list[tuple[Gauge, tuple[str, ...]]]] = {}  # series of each model's serving version
         self._requests(self.registry)
         self._work(self.registry)
         self._cache(self.registry)
@@ -108,14 +109,19 @@ class Metrics:
         fd: tuple[str, float] | None,
     ) -> None:
         """A version became the one that answers for its name; `fd` is (extractor, value) of its verdict."""
-        for info in (self._model_info, self._model_fd):
-            _forget(info, model)
-        self._model_info.labels(model, str(version), digest, provider, numerics).set(1)
+        for gauge, labels in self._shown.pop(model, []):
+            gauge.remove(*labels)
+        info = (model, str(version), digest, provider, numerics)
+        shown: list[tuple[Gauge, tuple[str, ...]]] = [(self._model_info, info)]
+        self._model_info.labels(*info).set(1)
         self._model_unjudged.labels(model).set(unjudged)
         self._model_loaded.labels(model).set(when)
         self._load_failures.labels(model)  # so that the first failure is an increase
         if fd is not None:
-            self._model_fd.labels(model, str(version), fd[0]).set(fd[1])
+            labels = (model, str(version), fd[0])
+            shown.append((self._model_fd, labels))
+            self._model_fd.labels(*labels).set(fd[1])
+        self._shown[model] = shown
 
     def load_failed(self, model: str) -> None:
         """A version could not be loaded; what served before still does."""
@@ -210,9 +216,3 @@ def program_version() -> str:
         return metadata.version("genserve")
     except metadata.PackageNotFoundError:  # run from a checkout that is not installed
         return "unknown"
-
-
-def _forget(gauge: Gauge, model: str) -> None:
-    """Remove all series of a model; its name is the first label."""
-    for values in [series for series in gauge._metrics if series[0] == model]:
-        gauge.remove(*values)

@@ -44,17 +44,17 @@ class Front:
     def __init__(
         self, app: ASGIApp, *, metrics: Metrics, draining: Callable[[], bool], body_seconds: float = 15.0
     ) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._draining = draining
-        self._body_seconds = body_seconds
+        self.app = app
+        self.metrics = metrics
+        self.draining = draining
+        self.body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http":
             await Exchange(self, scope, receive, send).run()
         elif scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         else:  # no route speaks websocket
             await send({"type": "websocket.close", "code": 1000, "reason": None})
 
@@ -78,7 +78,7 @@ class Exchange:
 
     async def run(self) -> None:
         """Read the body, answer, count."""
-        metrics = self._front._metrics
+        metrics = self._front.metrics
         began = time.perf_counter()
         structlog.contextvars.bind_contextvars(request_id=self._request_id)
         metrics.in_progress.inc()
@@ -111,10 +111,10 @@ class Exchange:
         if length == b"0" and b"transfer-encoding" not in self._headers:
             return b""
         try:
-            async with asyncio.timeout(self._front._body_seconds):
+            async with asyncio.timeout(self._front.body_seconds):
                 return await self._read_chunks()
         except TimeoutError as error:
-            raise SlowSender(f"the body did not arrive within {self._front._body_seconds:g} s") from error
+            raise SlowSender(f"the body did not arrive within {self._front.body_seconds:g} s") from error
 
     async def _read_chunks(self) -> bytes:
         chunks: list[bytes] = []
@@ -139,7 +139,7 @@ class Exchange:
         task = asyncio.current_task()
         watch = asyncio.get_running_loop().create_task(self._watch(task))
         try:
-            await self._front._app(self._scope, self._replay, self._forward)
+            await self._front.app(self._scope, self._replay, self._forward)
         except asyncio.CancelledError:
             if not (watch.done() and not watch.cancelled() and watch.result() and task and task.uncancel() == 0):
                 raise
@@ -166,7 +166,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = [*message.get("headers", []), (b"x-request-id", self._request_id.encode())]
-            if self._front._draining():
+            if self._front.draining():
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
         elif message["type"] == "http.response.body":

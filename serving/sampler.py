@@ -1,14 +1,16 @@
 """From an order to samples: cache, single flight, batcher. Knows nothing of HTTP or encoders."""
 
+import asyncio
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.generator import Samples
+from models.latents import Drawn as LatentDraw
 from models.latents import draw
+from models.manifest import Signature
 from serving.batcher import Batcher
 from serving.cache import SampleKey
 from serving.cache_memory import MemoryCache
@@ -17,6 +19,8 @@ from serving.flights import Flights
 from serving.live import LiveModel
 from serving.orders import LatentOrder, Order
 from serving.schedule import Deadline
+
+INLINE_SEEDS = 32
 
 CacheState = Literal["hit", "partial", "miss", "bypass"]
 
@@ -78,7 +82,7 @@ class Sampler:
         Raises:
             QueueFull, DeadlineExceeded: see Batcher.generate.
         """
-        classes = self._classes(order)
+        classes = await self._classes(order)
         keys = _keys(order, classes)
         distinct = dict.fromkeys(keys)
         form = order.model.form
@@ -136,11 +140,8 @@ class Sampler:
         self, model: LiveModel, keys: Sequence[SampleKey], deadline: Deadline
     ) -> dict[SampleKey, Fetched]:
         classes = [key.class_idx for key in keys if key.class_idx is not None]
-        drawn = draw(
-            model.generator.signature,
-            [key.seed for key in keys],
-            class_idx=classes or None,
-            truncation=keys[0].truncation,
+        drawn = await _draw(
+            model.manifest.signature, [key.seed for key in keys], classes or None, keys[0].truncation
         )
         made = await self._batcher.generate(model, drawn.z, drawn.class_idx, deadline=deadline)
         if self._shared:
@@ -150,11 +151,11 @@ class Sampler:
             for key, sample in zip(keys, made.samples, strict=True)
         }
 
-    def _classes(self, order: Order) -> tuple[int, ...] | None:
+    async def _classes(self, order: Order) -> tuple[int, ...] | None:
         """Each sample's class: as asked, else as its seed draws it; None for an unconditional model."""
         if order.class_idx is not None or order.model.manifest.classes is None:
             return order.class_idx
-        drawn: NDArray[np.int64] | None = draw(order.model.generator.signature, order.seeds).class_idx
+        drawn = (await _draw(order.model.manifest.signature, order.seeds, None, None)).class_idx
         return None if drawn is None else tuple(drawn.tolist())
 
     def _state(self, asked: int, fetched: Iterable[Fetched]) -> CacheState:
@@ -162,6 +163,14 @@ class Sampler:
             return "bypass"
         computed = sum(not one.shared for one in fetched)
         return "hit" if not computed else "miss" if computed == asked else "partial"
+
+
+async def _draw(
+    signature: Signature, seeds: Sequence[int], class_idx: Sequence[int] | None, truncation: float | None
+) -> LatentDraw:
+    """The latents of seeds; many of them on a thread, since each takes the event loop 10 us and more."""
+    work = partial(draw, signature, seeds, class_idx=class_idx, truncation=truncation)
+    return work() if len(seeds) <= INLINE_SEEDS else await asyncio.to_thread(work)
 
 
 def _keys(order: Order, classes: tuple[int, ...] | None) -> list[SampleKey]:

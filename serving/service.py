@@ -25,8 +25,17 @@ from serving.settings import Settings
 
 INLINE_BYTES = 4096  # smaller samples are encoded on the event loop: a thread's two hops would cost more
 
+SEED_BYTES = 40  # of one seed in a kept answer's key
+
 AnyRequest = Request[Any, Any, Any]
 T = TypeVar("T")
+
+
+@dataclass
+class State:
+    """What changes in the life of an application."""
+
+    draining: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,7 @@ class Service:
     sampler: Sampler
     metrics: Metrics
     encoders: ThreadPoolExecutor
-    state: "State" = field(default_factory=lambda: State())
+    state: State = field(default_factory=State)
 
     @property
     def ready(self) -> bool:
@@ -77,7 +86,8 @@ class Service:
         asked = decode_body(await json_body(request), InterpolateRequest)
         model = await self.live.get(asked.model)
         form = choose_format(asked.format, request.headers.get("accept"), operation="walk", kind=model.manifest.kind)
-        order = order_walk(asked, model, max_images=self.settings.max_images)
+        # Up to 10 ms for the longest walk: too long for the event loop.
+        order = await asyncio.to_thread(order_walk, asked, model, max_images=self.settings.max_images)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
         answer, seconds = await self._encode(drawn, encode_walk, model, drawn, form, fps=asked.fps)
         return self.respond(model, drawn, answer, seconds)
@@ -98,8 +108,9 @@ class Service:
             drawn, encode_samples, model, drawn, form, truncation=order.truncation
         )
         if order.repeatable:
-            known = drawn._replace(samples=drawn.samples[:0], cache="hit", queue_seconds=0.0, inference_seconds=0.0)
-            self.sampler.keep_answer(key, (known, answer), len(answer.body))
+            nothing = drawn.samples[:0].copy()  # a view would keep all samples alive beside their encoding
+            known = drawn._replace(samples=nothing, cache="hit", queue_seconds=0.0, inference_seconds=0.0)
+            self.sampler.keep_answer(key, (known, answer), len(answer.body) + SEED_BYTES * len(order.seeds))
         return self.respond(model, drawn, answer, seconds, headers)
 
     def deadline(self, request: AnyRequest) -> Deadline:
@@ -160,13 +171,6 @@ class Service:
         seconds = time.perf_counter() - began
         self.metrics.encoded(seconds)
         return answer, seconds
-
-
-@dataclass
-class State:
-    """What changes in the life of an application."""
-
-    draining: bool = False
 
 
 async def json_body(request: AnyRequest) -> bytes:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.testkit import publish_tiny
+from models.repository import Repository
+from models.testkit import promote_tiny, publish_tiny
 from serving.app import create_app
+from serving.metrics import Metrics
 from serving.pages import STATIC
 from serving.settings import Settings
 from tests.serving.kit import field_of, running
@@ -96,6 +98,18 @@ async def test_models_says_what_is_served(client, zoo):
     assert models["classes"]["serving"]["classes"] == ["0", "1", "2", "3"]
 
 
+async def test_a_damaged_name_does_not_hide_the_others(tmp_path):
+    """It is listed with what is wrong, and with what still serves."""
+    repository = Repository(tmp_path)
+    promote_tiny(repository)
+    promote_tiny(repository, "other")
+    async with running(create_app(Settings(threads=1), repository)) as client:
+        (tmp_path / "tiny" / "aliases.json").write_text("{")
+        models = {model["name"]: model for model in (await client.get("/models")).json()["models"]}
+    assert "damaged" in models["tiny"]["error"]
+    assert models["tiny"]["serving"]["version"] == models["other"]["serving"]["version"] == 1
+
+
 async def test_a_version_shows_manifest_and_verdicts(client):
     """And numerics and provider where it is loaded."""
     version = (await client.get("/models/tiny/versions/2")).json()
@@ -127,8 +141,6 @@ async def test_the_catalogue_knows_no_others(client, path):
 
 async def test_an_unjudged_model_is_served_only_when_allowed_and_loudly(tmp_path):
     """Refused without the setting; with it, a log line, a metric and /models say so."""
-    from models.repository import Repository
-
     repository = Repository(tmp_path)
     version = publish_tiny(repository)
     async with running(create_app(Settings(threads=1), repository)) as client:
@@ -160,8 +172,6 @@ async def test_probes(client, app):
 
 async def test_nothing_to_serve_is_not_ready(tmp_path):
     """An empty repository: live, not ready, and requests say when to come back."""
-    from models.repository import Repository
-
     async with running(create_app(Settings(threads=1), Repository(tmp_path))) as client:
         assert (await client.get("/health/live")).status_code == 200
         assert (await client.get("/health/ready")).status_code == 503
@@ -257,10 +267,9 @@ def test_our_own_scripts_and_styles_name_no_other_server():
 async def test_the_document_describes_every_route(client, app):
     """Path by path and method by method; it is OpenAPI 3.1, and its references lead somewhere."""
     document = (await client.get("/openapi.json")).json()
-    litestar = app.service and app._asgi._app
     routes = {
         (route.path_format, method.lower())
-        for route in litestar.routes
+        for route in app.routes.routes
         for method in route.methods - {"OPTIONS"}
         if not route.path_format.startswith(("/static", "/favicon"))
     }
@@ -304,6 +313,19 @@ async def test_metrics_count_by_template_method_and_status(client):
         assert line in text.splitlines(), line
     assert re.search(r'genserve_model_info\{digest="[0-9a-f]{64}",model="tiny",.*provider="CPUExecution', text)
     assert len([line for line in text.splitlines() if line.startswith("genserve_requests_total")]) < 10
+
+
+def test_a_replaced_version_leaves_no_series_behind():
+    """After a promotion only the new version's information and FD are there."""
+    metrics = Metrics()
+    for version, fd in ((1, ("a@1", 3.0)), (2, None)):
+        metrics.model_live(
+            "tiny", version=version, digest="d", provider="p", numerics="n", unjudged=False, when=0.0, fd=fd
+        )
+    text = metrics.exposition().decode()
+    assert 'version="1"' not in text
+    assert 'genserve_model_info{digest="d",model="tiny",numerics="n",provider="p",version="2"} 1.0' in text
+    assert "genserve_model_fd{" not in text
 
 
 async def test_metrics_may_have_a_port_of_their_own(zoo, settings):
