@@ -1,5 +1,6 @@
 """POST /sample, sentence by sentence of the contract."""
 
+import asyncio
 import base64
 import io
 import re
@@ -12,7 +13,8 @@ from PIL import Image
 
 from models.generator import Generator
 from models.latents import draw, draw_untruncated
-from tests.serving.kit import field_of
+from serving.app import create_app
+from tests.serving.kit import field_of, running
 
 
 def array(response):
@@ -267,9 +269,6 @@ async def test_accept_chooses_and_format_beats_it(client):
 
 async def test_several_models_and_no_default(zoo, settings):
     """400 that lists the names."""
-    from serving.app import create_app
-    from tests.serving.kit import running
-
     async with running(create_app(msgspec.structs.replace(settings, default_model=None), zoo)) as client:
         answer = await client.post("/sample", json={})
     assert answer.status_code == 400
@@ -278,12 +277,29 @@ async def test_several_models_and_no_default(zoo, settings):
 
 async def test_no_cache_at_all(zoo, settings):
     """GENSERVE_CACHE_BYTES=0: the same bytes, computed each time."""
-    from serving.app import create_app
-    from tests.serving.kit import running
-
     async with running(create_app(msgspec.structs.replace(settings, cache_bytes=0), zoo)) as client:
         answers = [await sample(client, seed=7, num_images=3) for _ in range(2)]
         metrics = (await client.get("/metrics")).text
     assert answers[0].content == answers[1].content
     assert {answer.headers["x-cache"] for answer in answers} == {"bypass"}
     assert 'genserve_images_generated_total{model="tiny"} 6.0' in metrics
+
+
+async def test_a_seed_gives_the_same_bytes_in_any_company(zoo, settings):
+    """Two hundred requests of mixed sizes and models at once, without a cache: each image is what it is alone."""
+    stream = np.random.RandomState(0)
+    wishes = [
+        {"model": stream.choice(["tiny", "classes"]), "seed": int(stream.randint(40)), "num_images": n, "format": "npy"}
+        for n in stream.randint(1, 9, 200).tolist()
+    ]
+    roomy = msgspec.structs.replace(settings, cache_bytes=0, max_queue_images=10_000)
+    async with running(create_app(roomy, zoo)) as client:
+        alone = {
+            (model, seed): array(await sample(client, model=model, seed=seed, format="npy"))[0].tobytes()
+            for model in ("tiny", "classes")
+            for seed in range(48)
+        }
+        answers = await asyncio.gather(*(sample(client, **wish) for wish in wishes))
+    for wish, answer in zip(wishes, answers, strict=True):
+        for i, image in enumerate(array(answer)):
+            assert image.tobytes() == alone[wish["model"], wish["seed"] + i]
