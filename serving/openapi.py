@@ -160,7 +160,7 @@ def _pages() -> dict[str, Any]:
 
 def _body(name: str, example: dict[str, Any]) -> dict[str, Any]:
     schema = {"$ref": REF.format(name=name)}
-    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+    return {"required": name != "SampleRequest", "content": {"application/json": {"schema": schema, "example": example}}}
 
 
 def _answer(operation: str) -> dict[str, Any]:
