@@ -159,8 +159,8 @@ def _pages() -> dict[str, Any]:
 
 
 def _body(name: str, example: dict[str, Any]) -> dict[str, Any]:
-    schema = {"$ref": REF.format(name=name)}
-    return {"required": name != "SampleRequest", "content": {"application/json": {"schema": schema, "example": example}}}
+    content = {"application/json": {"schema": {"$ref": REF.format(name=name)}, "example": example}}
+    return {"required": name != "SampleRequest", "content": content}  # everything in a SampleRequest has a default
 
 
 def _answer(operation: str) -> dict[str, Any]:
