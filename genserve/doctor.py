@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from models.errors import GenserveError
 from models.places import readable_repository
-from models.runtime import available_cores, check_runtime
+from models.runtime import available_cores, available_providers, check_runtime
 from models.verify import verify
 
 LIBRARIES = ("litestar", "uvicorn", "numpy", "onnx", "redis", "pillow", "torch")
@@ -42,9 +42,7 @@ def _runtime() -> Iterator[_Report]:
     except GenserveError as error:
         yield _Report("ONNX Runtime", error.detail, fault=True)
         return
-    import onnxruntime
-
-    yield _Report("providers", ", ".join(onnxruntime.get_available_providers()))
+    yield _Report("providers", ", ".join(available_providers()))
 
 
 def _libraries() -> Iterator[_Report]:

@@ -3,12 +3,12 @@
 import argparse
 
 import msgspec
-from models.report import format_report, format_verdict
 
 from models import judge
 from models.extractors import Progress as Advance
 from models.places import readable_repository, writable_repository
 from models.progress import Progress
+from models.report import format_report, format_verdict
 
 
 def evaluate(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from models.errors import Unavailable
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
 CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
 def check_runtime() -> str:
@@ -61,6 +62,24 @@ def _cgroup_quota() -> float | None:
         return None
 
 
+def available_providers() -> list[str]:
+    """What this ONNX Runtime is built for, best first; a device that it needs may still be missing.
+
+    Raises:
+        Unavailable: no usable ONNX Runtime.
+    """
+    check_runtime()
+    import onnxruntime
+
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
+
+
+def default_providers() -> tuple[str, ...]:
+    """The GPU first where this ONNX Runtime is built for one, and the processor."""
+    return tuple(name for name in (CUDA_PROVIDER, CPU_PROVIDER) if name in available_providers())
+
+
 def make_session(model: bytes, *, providers: Sequence[str] = (CPU_PROVIDER,), threads: int = 1) -> Any:  # noqa: ANN401 onnxruntime publishes no types
     """An InferenceSession that does not spin beside an event loop.
 
@@ -72,15 +91,12 @@ def make_session(model: bytes, *, providers: Sequence[str] = (CPU_PROVIDER,), th
     Raises:
         Unavailable: no usable ONNX Runtime, or none of the providers is in it.
     """
-    check_runtime()
+    available = available_providers()
+    usable = [name for name in providers if name in available]
+    if not usable:
+        raise Unavailable(f"none of {', '.join(providers)} is in this ONNX Runtime (it has {', '.join(available)})")
     import onnxruntime
 
-    usable = [name for name in providers if name in onnxruntime.get_available_providers()]
-    if not usable:
-        raise Unavailable(
-            f"none of {', '.join(providers)} is in this ONNX Runtime "
-            f"(it has {', '.join(onnxruntime.get_available_providers())})"
-        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

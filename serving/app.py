@@ -10,7 +10,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from models.repository import Repository, Version
-from models.runtime import available_cores
+from models.runtime import available_cores, default_providers
 from serving.asgi import ASGIApp, Receive, Scope, Send
 from serving.batcher import Batcher
 from serving.cache_memory import ByteLRU, MemoryCache
@@ -62,10 +62,11 @@ def create_app(
         loader: makes a LiveModel of a version; serving.live.load with these settings by default.
     """
     metrics = Metrics()
+    providers = settings.providers or default_providers()
     loader = loader or partial(
-        load, repository, providers=settings.providers, allow_unjudged=settings.allow_unjudged
+        load, repository, providers=providers, allow_unjudged=settings.allow_unjudged
     )
-    publisher = Publisher(metrics, settings.providers)
+    publisher = Publisher(metrics, providers)
     live = LiveModels(
         repository,
         loader=loader,

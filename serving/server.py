@@ -18,7 +18,7 @@ import uvicorn
 
 from models.places import readable_repository
 from models.repository import Repository
-from models.runtime import check_runtime
+from models.runtime import available_providers, check_runtime
 from serving.app import App, create_app, metrics_app
 from serving.errors import SettingsError
 from serving.logs import configure_logging
@@ -129,10 +129,8 @@ class _Stop:
 
 def _check_providers(settings: Settings) -> None:
     """Fail at once where none of the providers asked for is in this ONNX Runtime."""
-    import onnxruntime
-
-    available = onnxruntime.get_available_providers()
-    if not set(settings.providers) & set(available):
+    available = available_providers()
+    if settings.providers and not set(settings.providers) & set(available):
         raise SettingsError(
             f"none of {', '.join(settings.providers)} is in this ONNX Runtime, which has {', '.join(available)}; "
             "add cpu to allow a fallback",

@@ -45,7 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         port: port to listen on; 0 for any free one.
         metrics_port: port for /metrics alone; None serves it beside everything else.
         workers: HTTP processes.
-        providers: ONNX Runtime providers by preference: cpu, cuda, tensorrt, openvino, or their full names.
+        providers: ONNX Runtime providers by preference: cpu, cuda, tensorrt, openvino, or their full names; none for
+            the GPU first where this ONNX Runtime is built for one, and the processor.
         threads: inference threads, one image batch each; 0 for as many as there are usable cores.
         max_batch_size: images in one call of the network.
         max_images: images in one request; at most max_queue_images.
@@ -73,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: Port = 8000
     metrics_port: Port | None = None
     workers: Count = 1
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: tuple[str, ...] = ()
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     max_batch_size: Annotated[int, Meta(ge=1, le=4096)] = 16
     max_images: Count = 256

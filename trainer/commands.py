@@ -38,13 +38,14 @@ def train(args: argparse.Namespace) -> int:
     state = State(run.config, run.shape)
     if args.resume is not None:
         _restore(state, run_dir, run, data)
+    if state.done:
+        return _say_done(run_dir)
     images = data.split("train").samples.astype(np.uint8, copy=False)  # images always are: _load_images
     trainer = Trainer(state, images, run_dir, Meter(run.config.kimg), make_scorer(data))
     with _stopping_on_signals(trainer.stop):
         done = trainer.run()
     if done:
-        print(f"done: export with `genserve export {run_dir.path}`")
-        return 0
+        return _say_done(run_dir)
     print(f"stopped and saved: go on with `genserve train --resume {run_dir.path}`", file=sys.stderr)
     return INTERRUPTED
 
@@ -65,6 +66,11 @@ def prepare_torch(config: Config) -> None:
     """Threads and determinism, for the whole process: the same configuration gives the same bits."""
     torch.set_num_threads(config.threads or available_cores())
     torch.use_deterministic_algorithms(True)
+
+
+def _say_done(run_dir: RunDir) -> int:
+    print(f"done: export with `genserve export {run_dir.path}`")
+    return 0
 
 
 def _begin(args: argparse.Namespace) -> tuple[RunDir, Run]:

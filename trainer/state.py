@@ -15,7 +15,7 @@ from trainer.schedule import lr_scale
 
 
 class DStep(NamedTuple):
-    """What a step of D saw: its loss, and the means of D(x) and D(G(z)), probabilities of "real"."""
+    """What a step of D saw: its loss without R1, and the means of D(x) and D(G(z)), probabilities of "real"."""
 
     loss: float
     d_real: float
@@ -56,14 +56,14 @@ class State:
             with torch.no_grad():
                 fake_images = self.G(self._draw())
             real_logits, fake_logits = self.D(real_images), self.D(fake_images)
-        objective = d_loss(real_logits, fake_logits)
+        loss = objective = d_loss(real_logits, fake_logits)
         if config.r1_gamma and d_step % config.r1_interval == 0:
-            objective = objective + r1_penalty(self.D, real_images, config.r1_gamma * config.r1_interval)
+            objective = loss + r1_penalty(self.D, real_images, config.r1_gamma * config.r1_interval)
         _descend(self.d_optimiser, objective)
         self.step += 1
         self.num_images += len(real_images)
         with torch.no_grad():
-            return DStep(objective.item(), real_logits.sigmoid().mean().item(), fake_logits.sigmoid().mean().item())
+            return DStep(loss.item(), real_logits.sigmoid().mean().item(), fake_logits.sigmoid().mean().item())
 
     def train_g(self) -> float:
         """One step of G with D frozen, and of the average; returns G's loss."""

@@ -36,7 +36,7 @@ def server() -> Iterator[tuple[str, Behaviour]]:
     behaviour = Behaviour(files={"/data.gz": PACKED})
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             asked = self.headers.get("Range")
             behaviour.ranges.append(asked)
             if self.path not in behaviour.files:

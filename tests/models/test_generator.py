@@ -66,9 +66,8 @@ def test_several_threads_at_once() -> None:
     wrong: list[int] = []
 
     def work(seed: int) -> None:
-        for _ in range(100):
-            if not np.array_equal(generator.generate(*draw(generator.signature, [seed])), expected[seed]):
-                wrong.append(seed)
+        results = (generator.generate(*draw(generator.signature, [seed])) for _ in range(100))
+        wrong.extend(seed for result in results if not np.array_equal(result, expected[seed]))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:

@@ -160,9 +160,8 @@ def test_threads_do_not_share_a_stream() -> None:
     wrong: list[int] = []
 
     def work(seed: int) -> None:
-        for _ in range(200):
-            if not np.array_equal(draw(signature, [seed]).z, expected[seed]):
-                wrong.append(seed)
+        results = (draw(signature, [seed]).z for _ in range(200))
+        wrong.extend(seed for result in results if not np.array_equal(result, expected[seed]))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
     for thread in threads:

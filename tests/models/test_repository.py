@@ -36,7 +36,7 @@ def test_a_published_version_is_found_by_every_name(tmp_path: Path) -> None:
 def test_what_is_not_there_is_not_found(tmp_path: Path, reference: str) -> None:
     """The error names the field and lists what there is."""
     repository = promoted_repository(tmp_path)
-    with pytest.raises(NotFound, match="models here|versions:") as caught:
+    with pytest.raises(NotFound, match=r"models here|versions:") as caught:
         repository.resolve(reference)
     assert caught.value.field == "model"
 

@@ -46,6 +46,14 @@ def test_a_provider_that_is_not_there_is_refused() -> None:
     assert session.get_providers() == [runtime.CPU_PROVIDER]
 
 
+def test_the_gpu_comes_first_where_the_runtime_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody asked for is not missed: a build for CPUs alone runs on the CPU."""
+    assert runtime.default_providers() == (runtime.CPU_PROVIDER,)
+    built_for = ["TensorrtExecutionProvider", runtime.CUDA_PROVIDER, runtime.CPU_PROVIDER]
+    monkeypatch.setattr(runtime, "available_providers", lambda: built_for)
+    assert runtime.default_providers() == (runtime.CUDA_PROVIDER, runtime.CPU_PROVIDER)
+
+
 def test_cores_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that may use half a core gets one thread, one with 1.5 of 8 too, never none."""
     monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)

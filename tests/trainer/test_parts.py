@@ -150,7 +150,7 @@ def test_the_average_starts_short() -> None:
 
 @torch.no_grad()
 def test_statistics_are_those_of_the_averaged_weights(tiny: Config) -> None:
-    """Re-estimated, the first BatchNorm holds the moments of its own input over the prior; twice gives the same bits."""
+    """Re-estimated, the first BatchNorm holds the moments of its own input over the prior; twice, the same bits."""
     G = Generator(tiny, SHAPE)
     G.norm.running_mean.fill_(99.0)
     reestimate_statistics(G, tiny.z_dim, "normal", 64)

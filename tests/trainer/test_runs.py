@@ -138,6 +138,9 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path, blobs: Path, parse:
     (run_dir / "config.json").write_bytes(msgspec.json.encode(shortened))
     assert commands.train(parse("train", "--resume", run_dir)) == 0
     assert RunDir(run_dir).load_checkpoint()["num_images"] == saved["num_images"] + 32
+    snapshots = RunDir(run_dir).stats()
+    assert commands.train(parse("train", "--resume", run_dir)) == 0
+    assert RunDir(run_dir).stats() == snapshots  # a finished run has nothing left to do
 
 
 # The commands.
