@@ -189,8 +189,10 @@ async def main() -> None:
             columns = (spread([run[i] for run in these]) for i in range(3))
             print(f"| {name} | {connections} |", " | ".join(columns), "|")
         for name, server in servers.items():
-            print(f"{name}: left: {await measure_leaving(server)}; slow headers: {await measure_slow(server)}; "
-                  f"drain: {await measure_drain(server)}")
+            print(
+                f"{name}: left: {await measure_leaving(server)}; slow headers: {await measure_slow(server)}; "
+                f"drain: {await measure_drain(server)}"
+            )
     finally:
         for server in servers.values():
             server.stop()

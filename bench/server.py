@@ -19,7 +19,12 @@ def running(repository: Path, settings: Mapping[str, str]) -> Iterator[int]:
     """A server over a repository, ready when the block begins and ended with it; yields its port."""
     port = _free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GENSERVE_")}
-    environment |= {"GENSERVE_MODELS": str(repository), "GENSERVE_PORT": str(port), "GENSERVE_LOG_LEVEL": "warning"}
+    environment |= {
+        "GENSERVE_DRAIN_SECONDS": "0",
+        "GENSERVE_MODELS": str(repository),
+        "GENSERVE_PORT": str(port),
+        "GENSERVE_LOG_LEVEL": "error",
+    }
     process = subprocess.Popen([sys.executable, "-m", "genserve", "serve"], env={**environment, **settings})
     try:
         _wait_until_ready(process, port)

@@ -176,9 +176,7 @@ def walk(
     between = slerp if chosen == "slerp" else lerp
     ends = np.concatenate([keyframes, keyframes[:1]]) if loop else keyframes
     path = [
-        a if step == 0 else between(a, b, step / frames)
-        for a, b in itertools.pairwise(ends)
-        for step in range(frames)
+        a if step == 0 else between(a, b, step / frames) for a, b in itertools.pairwise(ends) for step in range(frames)
     ]
     return np.stack(path if loop else [*path, ends[-1]])
 

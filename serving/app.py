@@ -63,9 +63,7 @@ def create_app(
     """
     metrics = Metrics()
     providers = settings.providers or default_providers()
-    loader = loader or partial(
-        load, repository, providers=providers, allow_unjudged=settings.allow_unjudged
-    )
+    loader = loader or partial(load, repository, providers=providers, allow_unjudged=settings.allow_unjudged)
     publisher = Publisher(metrics, providers)
     live = LiveModels(
         repository,

@@ -30,9 +30,7 @@ class ByteLRU:
         clock: seconds, monotonic.
     """
 
-    def __init__(
-        self, *, max_bytes: int, ttl_seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, max_bytes: int, ttl_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
         self._ttl_seconds = ttl_seconds

@@ -1,15 +1,15 @@
 """The errors that serving adds to the tree of models.errors, each with its HTTP status. Knows nothing of HTTP replies.
 
-    GenserveError
-    ├── SettingsError        exit 2   a setting is wrong; named at start
-    ├── NotAcceptable        406      none of the accepted media types can hold the answer
-    ├── SlowSender           408      the body did not arrive in time
-    ├── TooLarge             413      the body is above the limit
-    ├── WrongMediaType       415      the body is not application/json
-    ├── DeadlineExceeded     504      the request's time is over; its work was not run
-    └── Busy                          try again later: carries retry_after_seconds
-        ├── QueueFull        429      the queue is at its bound
-        └── NotReady         503      nothing loaded yet, or the version asked for is being loaded
+GenserveError
+├── SettingsError        exit 2   a setting is wrong; named at start
+├── NotAcceptable        406      none of the accepted media types can hold the answer
+├── SlowSender           408      the body did not arrive in time
+├── TooLarge             413      the body is above the limit
+├── WrongMediaType       415      the body is not application/json
+├── DeadlineExceeded     504      the request's time is over; its work was not run
+└── Busy                          try again later: carries retry_after_seconds
+    ├── QueueFull        429      the queue is at its bound
+    └── NotReady         503      nothing loaded yet, or the version asked for is being loaded
 """
 
 import math

@@ -263,8 +263,13 @@ class LiveModels:
             self._report(version.name, detail, version=str(version))
             return None
         self._failures.pop(version, None)
-        log.info("model loaded", model=str(version), digest=model.manifest.digest[:12], numerics=model.numerics,
-                 provider=model.provider)
+        log.info(
+            "model loaded",
+            model=str(version),
+            digest=model.manifest.digest[:12],
+            numerics=model.numerics,
+            provider=model.provider,
+        )
         if model.verdict is None:
             log.warning("UNJUDGED model is served: GENSERVE_ALLOW_UNJUDGED is set", model=str(version))
         return model
@@ -295,5 +300,3 @@ class LiveModels:
         still = str(serving.version) if serving else None
         log.error("model not loaded", model=name, reason=reason, still_serving=still, **more)
         self._observer.load_failed(name)
-
-

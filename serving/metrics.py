@@ -105,7 +105,15 @@ class Metrics:
     # Models.
 
     def model_live(
-        self, model: str, *, version: int, digest: str, provider: str, numerics: str, unjudged: bool, when: float,
+        self,
+        model: str,
+        *,
+        version: int,
+        digest: str,
+        provider: str,
+        numerics: str,
+        unjudged: bool,
+        when: float,
         fd: tuple[str, float] | None,
     ) -> None:
         """A version became the one that answers for its name; `fd` is (extractor, value) of its verdict."""
@@ -137,15 +145,21 @@ class Metrics:
             "genserve_requests", "Requests answered; 499 where the client left.", labels, registry=registry
         )
         self._request_seconds = Histogram(
-            "genserve_request_duration_seconds", "From the first byte of a request to the last of its answer.",
-            labels, buckets=REQUEST_BUCKETS, registry=registry,
+            "genserve_request_duration_seconds",
+            "From the first byte of a request to the last of its answer.",
+            labels,
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
         )
         self.in_progress = Gauge("genserve_requests_in_progress", "Requests being answered.", registry=registry)
 
     def _work(self, registry: CollectorRegistry) -> None:
         stage = Histogram(
-            "genserve_stage_duration_seconds", "Time by stage: queue (a caller's first image), inference (a batch), "
-            "encode (an answer).", ("stage",), buckets=STAGE_BUCKETS, registry=registry,
+            "genserve_stage_duration_seconds",
+            "Time by stage: queue (a caller's first image), inference (a batch), encode (an answer).",
+            ("stage",),
+            buckets=STAGE_BUCKETS,
+            registry=registry,
         )
         self._stage_queue, self._stage_inference, self._stage_encode = (
             stage.labels(name) for name in ("queue", "inference", "encode")
@@ -156,7 +170,9 @@ class Metrics:
         self._queue_images = Gauge("genserve_queue_images", "Images waiting for an engine.", registry=registry)
         self._queue_limit = Gauge("genserve_queue_limit_images", "Bound of the queue.", registry=registry)
         self._rejected_images = Counter(
-            "genserve_queue_rejected_images", "Images not taken (full) or not run in time (deadline).", ("reason",),
+            "genserve_queue_rejected_images",
+            "Images not taken (full) or not run in time (deadline).",
+            ("reason",),
             registry=registry,
         )
         for reason in ("full", "deadline"):
@@ -180,26 +196,35 @@ class Metrics:
 
     def _models(self, registry: CollectorRegistry) -> None:
         self._model_info = Gauge(
-            "genserve_model_info", "1 for the version that answers for a name.",
-            ("model", "version", "digest", "provider", "numerics"), registry=registry,
+            "genserve_model_info",
+            "1 for the version that answers for a name.",
+            ("model", "version", "digest", "provider", "numerics"),
+            registry=registry,
         )
         self._model_fd = Gauge(
-            "genserve_model_fd", "Fréchet distance of the serving version, from its verdict.",
-            ("model", "version", "extractor"), registry=registry,
+            "genserve_model_fd",
+            "Fréchet distance of the serving version, from its verdict.",
+            ("model", "version", "extractor"),
+            registry=registry,
         )
         self._model_unjudged = Gauge(
-            "genserve_model_unjudged", "1 where a version without a passing verdict serves.", ("model",),
+            "genserve_model_unjudged",
+            "1 where a version without a passing verdict serves.",
+            ("model",),
             registry=registry,
         )
         self._load_failures = Counter(
             "genserve_model_load_failures", "Versions that could not be loaded.", ("model",), registry=registry
         )
         self._model_loaded = Gauge(
-            "genserve_model_loaded_timestamp_seconds", "When the serving version was loaded.", ("model",),
+            "genserve_model_loaded_timestamp_seconds",
+            "When the serving version was loaded.",
+            ("model",),
             registry=registry,
         )
         self.provider_fallback = Gauge(
-            "genserve_provider_fallback", "1 where a model runs on another provider than the first one asked for.",
+            "genserve_provider_fallback",
+            "1 where a model runs on another provider than the first one asked for.",
             registry=registry,
         )
 

@@ -77,45 +77,66 @@ PROBLEM: dict[str, Any] = {
 
 def _drawing() -> dict[str, Any]:
     timeout = {
-        "name": "X-Request-Timeout", "in": "header", "required": False,
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "required": False,
         "schema": {"type": "number", "exclusiveMinimum": 0},
         "description": "Seconds; what cannot be answered by then is not run.",
     }
     return {
-        "/sample": {"post": {
-            "summary": "Draw samples", "operationId": "sample", "tags": ["drawing"], "parameters": [timeout],
-            "requestBody": _body("SampleRequest", {"num_images": 16, "seed": 7}),
-            "responses": {"200": _answer("sample"), **_problems(DRAWING)},
-        }},
-        "/interpolate": {"post": {
-            "summary": "Walk between latents", "operationId": "interpolate", "tags": ["drawing"],
-            "parameters": [timeout],
-            "requestBody": _body("InterpolateRequest", {"keyframes": [{"seed": 7}, {"seed": 9}], "frames": 24}),
-            "responses": {"200": _answer("walk"), **_problems(DRAWING)},
-        }},
-        "/models/{name}/versions/{version}/images/{file}": {"get": {
-            "summary": "One image, for <img> and CDNs", "operationId": "image", "tags": ["drawing"],
-            "parameters": [
-                *_version_parameters(),
-                _path("file", "{seed}.png or {seed}.webp", pattern=r"^[0-9]{1,10}\.(png|webp)$"),
-                *_query(), timeout,
-            ],
-            "responses": {
-                "200": _content("The image; it never changes.", ["image/png", "image/webp"]),
-                "304": {"description": "The client has it already."},
-                **_problems(("400", "404", "429", "503", "504")),
-            },
-        }},
+        "/sample": {
+            "post": {
+                "summary": "Draw samples",
+                "operationId": "sample",
+                "tags": ["drawing"],
+                "parameters": [timeout],
+                "requestBody": _body("SampleRequest", {"num_images": 16, "seed": 7}),
+                "responses": {"200": _answer("sample"), **_problems(DRAWING)},
+            }
+        },
+        "/interpolate": {
+            "post": {
+                "summary": "Walk between latents",
+                "operationId": "interpolate",
+                "tags": ["drawing"],
+                "parameters": [timeout],
+                "requestBody": _body("InterpolateRequest", {"keyframes": [{"seed": 7}, {"seed": 9}], "frames": 24}),
+                "responses": {"200": _answer("walk"), **_problems(DRAWING)},
+            }
+        },
+        "/models/{name}/versions/{version}/images/{file}": {
+            "get": {
+                "summary": "One image, for <img> and CDNs",
+                "operationId": "image",
+                "tags": ["drawing"],
+                "parameters": [
+                    *_version_parameters(),
+                    _path("file", "{seed}.png or {seed}.webp", pattern=r"^[0-9]{1,10}\.(png|webp)$"),
+                    *_query(),
+                    timeout,
+                ],
+                "responses": {
+                    "200": _content("The image; it never changes.", ["image/png", "image/webp"]),
+                    "304": {"description": "The client has it already."},
+                    **_problems(("400", "404", "429", "503", "504")),
+                },
+            }
+        },
     }
 
 
 def _models() -> dict[str, Any]:
     def described(summary: str, name: str, parameters: list[Any], *errors: str) -> dict[str, Any]:
         answer = _content(summary, ["application/json"])
-        return {"get": {
-            "summary": summary, "operationId": name, "tags": ["models"], "parameters": parameters,
-            "responses": {"200": answer, **_problems(errors)},
-        }}
+        return {
+            "get": {
+                "summary": summary,
+                "operationId": name,
+                "tags": ["models"],
+                "parameters": parameters,
+                "responses": {"200": answer, **_problems(errors)},
+            }
+        }
 
     name = _path("name", "name of a model")
     samples = described("The sample grid", "samples", _version_parameters(), "404")
@@ -132,10 +153,14 @@ def _models() -> dict[str, Any]:
 
 def _operations() -> dict[str, Any]:
     def probe(summary: str, name: str, media_type: str, *errors: str) -> dict[str, Any]:
-        return {"get": {
-            "summary": summary, "operationId": name, "tags": ["operating"],
-            "responses": {"200": _content(summary, [media_type]), **_problems(errors)},
-        }}
+        return {
+            "get": {
+                "summary": summary,
+                "operationId": name,
+                "tags": ["operating"],
+                "responses": {"200": _content(summary, [media_type]), **_problems(errors)},
+            }
+        }
 
     return {
         "/health/live": probe("Whether the event loop turns", "live", "application/json"),
@@ -146,10 +171,14 @@ def _operations() -> dict[str, Any]:
 
 def _pages() -> dict[str, Any]:
     def page(summary: str, name: str, media_type: str) -> dict[str, Any]:
-        return {"get": {
-            "summary": summary, "operationId": name, "tags": ["pages"],
-            "responses": {"200": _content(summary, [media_type])},
-        }}
+        return {
+            "get": {
+                "summary": summary,
+                "operationId": name,
+                "tags": ["pages"],
+                "responses": {"200": _content(summary, [media_type])},
+            }
+        }
 
     return {
         "/": page("The playground", "playground", "text/html"),
@@ -181,7 +210,11 @@ def _problems(statuses: tuple[str, ...]) -> dict[str, Any]:
 
 def _path(name: str, description: str, **schema: Any) -> dict[str, Any]:  # noqa: ANN401 JSON Schema's keywords
     return {
-        "name": name, "in": "path", "required": True, "description": description, "schema": {"type": "string", **schema}
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string", **schema},
     }
 
 

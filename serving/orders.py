@@ -71,9 +71,7 @@ def order_samples(request: SampleRequest, model: LiveModel, *, max_images: int) 
         raise Invalid(f"the number of images is the length of {listed}: leave num_images out", field="num_images")
     count = len(request.seeds or request.z or ()) or request.num_images or 1
     if count > max_images:
-        raise Invalid(
-            f"{count} images asked for, at most {max_images} in one request", field=listed or "num_images"
-        )
+        raise Invalid(f"{count} images asked for, at most {max_images} in one request", field=listed or "num_images")
     check_truncation(signature.prior, request.truncation)
     classes = check_classes(signature.signature, request.class_idx, count)
     if request.z is not None:

@@ -31,8 +31,12 @@ STRICT = {
     "referrer-policy": "no-referrer",
 }
 # Swagger UI writes style attributes.
-DOCS = {**STRICT, "content-security-policy": STRICT["content-security-policy"].replace(
-    "style-src 'self'", "style-src 'self' 'unsafe-inline'")}
+DOCS = {
+    **STRICT,
+    "content-security-policy": STRICT["content-security-policy"].replace(
+        "style-src 'self'", "style-src 'self' 'unsafe-inline'"
+    ),
+}
 
 
 class Asset(NamedTuple):

@@ -38,7 +38,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     def body(self) -> bytes:
         """The JSON document."""
         document: dict[str, Any] = {
-            "type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail,
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
         }
         if self.errors:
             document["errors"] = self.errors
@@ -70,6 +73,8 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     elif problem.status == 500:
         log.error("the request failed", path=request.scope.get("path_template"), error=str(error))
     return Response(
-        problem.body(), status_code=problem.status, media_type=MEDIA_TYPE,
+        problem.body(),
+        status_code=problem.status,
+        media_type=MEDIA_TYPE,
         headers={**problem.headers, "cache-control": "no-store"},
     )

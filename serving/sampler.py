@@ -123,9 +123,7 @@ class Sampler:
             if cache is not None:
                 await cache.close()
 
-    async def _fetch(
-        self, model: LiveModel, keys: list[SampleKey], deadline: Deadline
-    ) -> dict[SampleKey, Fetched]:
+    async def _fetch(self, model: LiveModel, keys: list[SampleKey], deadline: Deadline) -> dict[SampleKey, Fetched]:
         """The work of one flight: the shared tier, then the network for the rest; the local tier keeps both."""
         found = await self._shared.get_many(keys, model.form) if self._shared else {}
         fetched = {key: Fetched(sample, True, 0.0, 0.0) for key, sample in found.items()}
@@ -140,9 +138,7 @@ class Sampler:
         self, model: LiveModel, keys: Sequence[SampleKey], deadline: Deadline
     ) -> dict[SampleKey, Fetched]:
         classes = [key.class_idx for key in keys if key.class_idx is not None]
-        drawn = await _draw(
-            model.manifest.signature, [key.seed for key in keys], classes or None, keys[0].truncation
-        )
+        drawn = await _draw(model.manifest.signature, [key.seed for key in keys], classes or None, keys[0].truncation)
         made = await self._batcher.generate(model, drawn.z, drawn.class_idx, deadline=deadline)
         if self._shared:
             self._shared.put_later(dict(zip(keys, made.samples, strict=True)), model.form)

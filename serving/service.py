@@ -70,9 +70,7 @@ class Service:
         deadline = self.deadline(request)
         asked = decode_body(await json_body(request), SampleRequest)
         model = await self.live.get(asked.model)
-        form = choose_format(
-            asked.format, request.headers.get("accept"), operation="sample", kind=model.manifest.kind
-        )
+        form = choose_format(asked.format, request.headers.get("accept"), operation="sample", kind=model.manifest.kind)
         order = order_samples(asked, model, max_images=self.settings.max_images)
         if isinstance(order, Order):
             return await self.answer_order(order, form, deadline)
@@ -104,9 +102,7 @@ class Service:
         if kept is not None:
             return self.respond(model, kept[0], kept[1], 0.0, headers)
         drawn = await self.within(deadline, self.sampler.sample(order, deadline))
-        answer, seconds = await self._encode(
-            drawn, encode_samples, model, drawn, form, truncation=order.truncation
-        )
+        answer, seconds = await self._encode(drawn, encode_samples, model, drawn, form, truncation=order.truncation)
         if order.repeatable:
             nothing = drawn.samples[:0].copy()  # a view would keep all samples alive beside their encoding
             known = drawn._replace(samples=nothing, cache="hit", queue_seconds=0.0, inference_seconds=0.0)
@@ -159,7 +155,11 @@ class Service:
         return Response(answer.body, status_code=200, media_type=answer.media_type, headers=headers)
 
     async def _encode(
-        self, drawn: Drawn, encode: Callable[..., Answer], *arguments: Any, **options: Any  # noqa: ANN401 encode's own
+        self,
+        drawn: Drawn,
+        encode: Callable[..., Answer],
+        *arguments: Any,
+        **options: Any,  # noqa: ANN401 encode's own
     ) -> tuple[Answer, float]:
         """The answer and the seconds that it took, on a thread where the samples are not small."""
         began = time.perf_counter()

@@ -99,9 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 NAMES = tuple(Settings.__struct_fields__)
 
 
-def load_settings(
-    arguments: argparse.Namespace | None = None, environment: Mapping[str, str] = os.environ
-) -> Settings:
+def load_settings(arguments: argparse.Namespace | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings of this process.
 
     Args:

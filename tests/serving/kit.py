@@ -126,7 +126,10 @@ class Server:
         self._log = log.open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVE, "--models", str(models), "--port", str(self.port)],
-            env={**kept, **ours, "PYTHONPATH": str(ROOT)}, cwd=models, stderr=self._log, stdout=self._log,
+            env={**kept, **ours, "PYTHONPATH": str(ROOT)},
+            cwd=models,
+            stderr=self._log,
+            stdout=self._log,
         )
         wait_until(self._ready)
 

@@ -67,7 +67,11 @@ async def test_every_part_of_the_key_counts(cache):
     """Digest, numerics, seed, class and truncation: a change of any is a miss; class 0 is not no class."""
     await cache.put_many({key(1): picture()}, IMAGE)
     others = [
-        key(1, digest="e" * 64), key(1, numerics="m" * 12), key(2), key(1, class_idx=0), key(1, truncation=0.5),
+        key(1, digest="e" * 64),
+        key(1, numerics="m" * 12),
+        key(2),
+        key(1, class_idx=0),
+        key(1, truncation=0.5),
         key(1, truncation=0.5000000000000001),
     ]
     assert await cache.get_many(others, IMAGE) == {}

@@ -113,8 +113,13 @@ def test_the_same_samples_give_the_same_bytes():
     """Every encoder, twice."""
     frames = samples(4)
     for encode in (
-        lambda: encoders.png(frames[0], {"a": "b"}), lambda: encoders.webp(frames[0]), lambda: encoders.jpeg(frames[0]),
-        lambda: encoders.npy(frames), lambda: encoders.archive(frames, list("abcd")), lambda: encoders.gif(frames, 24),
-        lambda: encoders.animated_webp(frames, 24), lambda: encoders.apng(frames, 24),
+        lambda: encoders.png(frames[0], {"a": "b"}),
+        lambda: encoders.webp(frames[0]),
+        lambda: encoders.jpeg(frames[0]),
+        lambda: encoders.npy(frames),
+        lambda: encoders.archive(frames, list("abcd")),
+        lambda: encoders.gif(frames, 24),
+        lambda: encoders.animated_webp(frames, 24),
+        lambda: encoders.apng(frames, 24),
     ):
         assert encode() == encode()

@@ -10,10 +10,19 @@ from serving.formats import choose_format
 @pytest.mark.parametrize(
     ("accept", "chosen"),
     [
-        (None, "png"), ("", "png"), ("*/*", "png"), ("image/*", "png"), ("image/webp", "webp"),
-        ("image/webp, */*;q=0.1", "webp"), ("application/json", "json"), ("application/zip, image/jpeg;q=0.9", "zip"),
-        ("image/png;q=0, */*", "webp"), ("text/html, image/avif, image/webp, */*;q=0.8", "webp"),
-        ("IMAGE/JPEG", "jpeg"), ("image/*;q=0.2, application/x-npy;q=0.3", "npy"), ("nonsense, image/png", "png"),
+        (None, "png"),
+        ("", "png"),
+        ("*/*", "png"),
+        ("image/*", "png"),
+        ("image/webp", "webp"),
+        ("image/webp, */*;q=0.1", "webp"),
+        ("application/json", "json"),
+        ("application/zip, image/jpeg;q=0.9", "zip"),
+        ("image/png;q=0, */*", "webp"),
+        ("text/html, image/avif, image/webp, */*;q=0.8", "webp"),
+        ("IMAGE/JPEG", "jpeg"),
+        ("image/*;q=0.2, application/x-npy;q=0.3", "npy"),
+        ("nonsense, image/png", "png"),
         ("image/png;q=x, image/webp;q=0.1", "webp"),
     ],
 )

@@ -73,9 +73,7 @@ async def test_latents_as_key_frames(client):
     assert (walked[5] == await single(client, z=[z])).all()
 
 
-@pytest.mark.parametrize(
-    ("form", "media_type"), [("webp", "image/webp"), ("gif", "image/gif"), ("apng", "image/apng")]
-)
+@pytest.mark.parametrize(("form", "media_type"), [("webp", "image/webp"), ("gif", "image/gif"), ("apng", "image/apng")])
 async def test_animations_last_as_long_as_the_walk(client, form, media_type):
     """25 frames at 10 a second."""
     wish = {"keyframes": SEEDS[:2], "frames": 24, "format": form, "fps": 10}
@@ -113,18 +111,29 @@ async def test_vectors_walk_too(client):
 @pytest.mark.parametrize(
     ("wish", "field"),
     [
-        ({}, "keyframes"), ({"keyframes": []}, "keyframes"), ({"keyframes": [{"seed": 1}]}, "keyframes"),
+        ({}, "keyframes"),
+        ({"keyframes": []}, "keyframes"),
+        ({"keyframes": [{"seed": 1}]}, "keyframes"),
         ({"keyframes": [{"seed": 1}, {}]}, "keyframes[1]"),
         ({"keyframes": [{"seed": 1, "z": [0] * 8}, {"seed": 1}]}, "keyframes[0]"),
         ({"keyframes": [{"seed": 1}, {"z": [0] * 7}]}, "keyframes[1].z"),
         ({"keyframes": [{"seed": 1}, {"z": [99] + [0] * 7}]}, "keyframes[1].z"),
-        ({"keyframes": [{"seed": -1}, {"seed": 1}]}, "keyframes[0].seed"), ({"frames": 0}, "frames"),
-        ({"frames": 64}, "frames"), ({"frames": 10**9}, "frames"), ({"method": "cubic"}, "method"),
-        ({"fps": 0}, "fps"), ({"fps": 101}, "fps"), ({"format": "png"}, "format"), ({"class_idx": 1}, "class_idx"),
-        ({"model": "classes", "class_idx": 9}, "class_idx"), ({"truncation": 9}, "truncation"),
+        ({"keyframes": [{"seed": -1}, {"seed": 1}]}, "keyframes[0].seed"),
+        ({"frames": 0}, "frames"),
+        ({"frames": 64}, "frames"),
+        ({"frames": 10**9}, "frames"),
+        ({"method": "cubic"}, "method"),
+        ({"fps": 0}, "fps"),
+        ({"fps": 101}, "fps"),
+        ({"format": "png"}, "format"),
+        ({"class_idx": 1}, "class_idx"),
+        ({"model": "classes", "class_idx": 9}, "class_idx"),
+        ({"truncation": 9}, "truncation"),
         ({"model": "classes", "keyframes": [{"z": [0] * 8}, {"seed": 1}]}, "class_idx"),
         ({"prior": "uniform"}, "prior"),
-        ({"loop": "yes"}, "loop"), ({"model": "nope@1"}, "model"), ({"model": "vector", "format": "gif"}, "format"),
+        ({"loop": "yes"}, "loop"),
+        ({"model": "nope@1"}, "model"),
+        ({"model": "vector", "format": "gif"}, "format"),
     ],
 )
 async def test_what_is_wrong_is_named(client, wish, field):

@@ -22,9 +22,18 @@ class Connection:
         self._inbox: asyncio.Queue[dict] = asyncio.Queue()
         pairs = {"content-type": "application/json", "content-length": str(len(body)), **dict(headers)}
         scope = {
-            "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
-            "headers": [(key.encode(), value.encode()) for key, value in pairs.items()], "http_version": "1.1",
-            "scheme": "http", "root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(key.encode(), value.encode()) for key, value in pairs.items()],
+            "http_version": "1.1",
+            "scheme": "http",
+            "root_path": "",
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+            "state": {},
             "asgi": {"version": "3.0"},
         }
         self.task = asyncio.create_task(app(scope, self._inbox.get, self._send))

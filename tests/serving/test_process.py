@@ -83,10 +83,12 @@ def test_a_second_signal_ends_the_drain(start):
 
 def test_a_restart_gives_the_same_bytes(start):
     """PNG, grid and animation."""
+
     def answers(server):
         walk = {"keyframes": [{"seed": 1}, {"seed": 2}], "frames": 8}
         return [
-            server.sample(seed=7).content, server.sample(seed=7, num_images=16).content,
+            server.sample(seed=7).content,
+            server.sample(seed=7, num_images=16).content,
             httpx.post(f"{server.url}/interpolate", json=walk).content,
         ]
 
@@ -170,7 +172,8 @@ def test_clients_that_leave_are_counted_and_disturb_nobody(start):
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"nonsense\r\n\r\n", b"400"), (b"GET / HTTP/1.1\r\nhost: x\r\nbroken\r\n\r\n", b"400"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nbroken\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nx: " + b"a" * 1_000_000, b"431"),
         (b"POST /sample HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n", b"413"),
         (b"POST /sample HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", b"400"),

@@ -53,8 +53,15 @@ async def test_everything_that_changes_the_image_changes_its_validator(client):
     """Seed, class, truncation, version, format."""
     base = "/models/classes/versions/1/images"
     paths = [
-        f"{base}/7.png", f"{base}/8.png", f"{base}/7.webp", f"{base}/7.png?class_idx=0", f"{base}/7.png?class_idx=1",
-        f"{base}/7.png?truncation=0.5", f"{base}/7.png?truncation=0.6", IMAGE, "/models/tiny/versions/1/images/7.png",
+        f"{base}/7.png",
+        f"{base}/8.png",
+        f"{base}/7.webp",
+        f"{base}/7.png?class_idx=0",
+        f"{base}/7.png?class_idx=1",
+        f"{base}/7.png?truncation=0.5",
+        f"{base}/7.png?truncation=0.6",
+        IMAGE,
+        "/models/tiny/versions/1/images/7.png",
     ]
     etags = [(await client.get(path)).headers["etag"] for path in paths]
     assert len(set(etags)) == len(paths)
@@ -63,17 +70,23 @@ async def test_everything_that_changes_the_image_changes_its_validator(client):
 @pytest.mark.parametrize(
     ("path", "status", "field"),
     [
-        ("tiny/versions/2/images/4294967296.png", 400, "seed"), ("tiny/versions/2/images/-1.png", 404, "seed"),
-        ("tiny/versions/2/images/07.png", 404, "seed"), ("tiny/versions/2/images/7.gif", 404, "seed"),
+        ("tiny/versions/2/images/4294967296.png", 400, "seed"),
+        ("tiny/versions/2/images/-1.png", 404, "seed"),
+        ("tiny/versions/2/images/07.png", 404, "seed"),
+        ("tiny/versions/2/images/7.gif", 404, "seed"),
         ("tiny/versions/2/images/7.png?truncation=x", 400, "truncation"),
         ("tiny/versions/2/images/7.png?truncation=0", 400, "truncation"),
         ("tiny/versions/2/images/7.png?class_idx=1", 400, "class_idx"),
         ("classes/versions/1/images/7.png?class_idx=4", 400, "class_idx"),
         ("classes/versions/1/images/7.png?class_idx=1&class_idx=2", 400, "class_idx"),
-        ("tiny/versions/2/images/7.png?seed=9", 400, "seed"), ("vector/versions/1/images/7.png", 400, "format"),
-        ("tiny/versions/9/images/7.png", 404, "model"), ("tiny/versions/champion/images/7.png", 404, "version"),
-        ("tiny/versions/02/images/7.png", 404, "version"), ("nope/versions/1/images/7.png", 404, "model"),
-        ("..%2Ftiny/versions/2/images/7.png", 404, None), ("tiny%00/versions/2/images/7.png", 404, "model"),
+        ("tiny/versions/2/images/7.png?seed=9", 400, "seed"),
+        ("vector/versions/1/images/7.png", 400, "format"),
+        ("tiny/versions/9/images/7.png", 404, "model"),
+        ("tiny/versions/champion/images/7.png", 404, "version"),
+        ("tiny/versions/02/images/7.png", 404, "version"),
+        ("nope/versions/1/images/7.png", 404, "model"),
+        ("..%2Ftiny/versions/2/images/7.png", 404, None),
+        ("tiny%00/versions/2/images/7.png", 404, "model"),
     ],
 )
 async def test_what_is_wrong_with_an_address(client, path, status, field):
@@ -197,7 +210,11 @@ async def test_a_deadline_is_a_positive_number(client, value):
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        ("abc-1.2_X", "abc-1.2_X"), ("a" * 100, "a" * 64), ("a b\tc<d>", "abcd"), ("é\x7f", None), ("", None),
+        ("abc-1.2_X", "abc-1.2_X"),
+        ("a" * 100, "a" * 64),
+        ("a b\tc<d>", "abcd"),
+        ("é\x7f", None),
+        ("", None),
         (None, None),
     ],
 )
@@ -213,9 +230,16 @@ async def test_every_answer_has_a_request_id(client, given, kept):
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/sample", 405), ("DELETE", "/models", 405), ("POST", "/", 405), ("BREW", "/sample", 405),
-        ("GET", "/v3", 404), ("GET", "/static/../app.py", 404), ("GET", "/static/%2e%2e%2fapp.py", 404),
-        ("GET", "/" + "a/" * 500, 404), ("GET", "/static/nope.js", 404), ("PUT", "/nope", 404),
+        ("GET", "/sample", 405),
+        ("DELETE", "/models", 405),
+        ("POST", "/", 405),
+        ("BREW", "/sample", 405),
+        ("GET", "/v3", 404),
+        ("GET", "/static/../app.py", 404),
+        ("GET", "/static/%2e%2e%2fapp.py", 404),
+        ("GET", "/" + "a/" * 500, 404),
+        ("GET", "/static/nope.js", 404),
+        ("PUT", "/nope", 404),
     ],
 )
 async def test_what_no_route_answers(client, method, path, status):
@@ -308,7 +332,9 @@ async def test_metrics_count_by_template_method_and_status(client):
         "genserve_queue_images 0.0",
         "genserve_queue_limit_images 128.0",
         'genserve_model_fd{extractor="fake@0000",model="tiny",version="2"} 0.5',
-        "genserve_ready 1.0", "genserve_draining 0.0", "genserve_provider_fallback 0.0",
+        "genserve_ready 1.0",
+        "genserve_draining 0.0",
+        "genserve_provider_fallback 0.0",
     ):
         assert line in text.splitlines(), line
     assert re.search(r'genserve_model_info\{digest="[0-9a-f]{64}",model="tiny",.*provider="CPUExecution', text)

@@ -46,12 +46,30 @@ def test_config_names_another_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("PORT", "eighty"), ("PORT", "65536"), ("PORT", "-1"), ("MAX_IMAGES", "0"), ("MAX_IMAGES", "1.5"),
-        ("CACHE_BYTES", "-1"), ("DRAIN_SECONDS", "nan"), ("DRAIN_SECONDS", "inf"), ("POLL_SECONDS", "0"),
-        ("REQUEST_TIMEOUT_SECONDS", "-3"), ("ALLOW_UNJUDGED", "perhaps"), ("LOG_FORMAT", "xml"),
-        ("LOG_LEVEL", "loud"), ("PROVIDERS", "tpu"), ("PROVIDERS", ","), ("MAX_LOADED_VERSIONS", "0"),
-        ("MAX_BATCH_SIZE", "0"), ("THREADS", "-1"), ("CACHE_TTL_SECONDS", "0"), ("REDIS_TIMEOUT_SECONDS", "0"),
-        ("WORKERS", "0"), ("MAX_QUEUE_IMAGES", "x"), ("METRICS_PORT", "x"), ("STOCK_IMAGES", "-1"),
+        ("PORT", "eighty"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("MAX_IMAGES", "0"),
+        ("MAX_IMAGES", "1.5"),
+        ("CACHE_BYTES", "-1"),
+        ("DRAIN_SECONDS", "nan"),
+        ("DRAIN_SECONDS", "inf"),
+        ("POLL_SECONDS", "0"),
+        ("REQUEST_TIMEOUT_SECONDS", "-3"),
+        ("ALLOW_UNJUDGED", "perhaps"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+        ("PROVIDERS", "tpu"),
+        ("PROVIDERS", ","),
+        ("MAX_LOADED_VERSIONS", "0"),
+        ("MAX_BATCH_SIZE", "0"),
+        ("THREADS", "-1"),
+        ("CACHE_TTL_SECONDS", "0"),
+        ("REDIS_TIMEOUT_SECONDS", "0"),
+        ("WORKERS", "0"),
+        ("MAX_QUEUE_IMAGES", "x"),
+        ("METRICS_PORT", "x"),
+        ("STOCK_IMAGES", "-1"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_it(name, value):
@@ -82,9 +100,16 @@ def test_a_bad_file_is_an_error(tmp_path, text, field):
 def test_what_kubernetes_injects_is_ignored():
     """Names of service links are recognised, for services called genserve and genserve-something."""
     injected = {
-        "PORT": "tcp://10.0.0.1:8000", "SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8000", "SERVICE_PORT_HTTP": "8000",
-        "PORT_8000_TCP": "tcp://10.0.0.1:8000", "PORT_8000_TCP_ADDR": "10.0.0.1", "PORT_8000_TCP_PORT": "8000",
-        "PORT_8000_TCP_PROTO": "tcp", "REDIS_SERVICE_HOST": "10.0.0.2", "REDIS_PORT": "tcp://10.0.0.2:6379",
+        "PORT": "tcp://10.0.0.1:8000",
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "8000",
+        "SERVICE_PORT_HTTP": "8000",
+        "PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "PORT_8000_TCP_ADDR": "10.0.0.1",
+        "PORT_8000_TCP_PORT": "8000",
+        "PORT_8000_TCP_PROTO": "tcp",
+        "REDIS_SERVICE_HOST": "10.0.0.2",
+        "REDIS_PORT": "tcp://10.0.0.2:6379",
     }
     assert load(**injected) == Settings()
 
