@@ -158,8 +158,8 @@ class Service:
         self,
         drawn: Drawn,
         encode: Callable[..., Answer],
-        *arguments: Any,
-        **options: Any,  # noqa: ANN401 encode's own
+        *arguments: Any,  # noqa: ANN401 encode's own
+        **options: Any,  # noqa: ANN401 likewise
     ) -> tuple[Answer, float]:
         """The answer and the seconds that it took, on a thread where the samples are not small."""
         began = time.perf_counter()
