@@ -8,6 +8,7 @@ import msgspec
 from models.errors import Invalid, NotFound
 
 FILE_NAME = "export.json"
+MODEL_NAME = "model.onnx"  # of a run's own export
 
 
 class ExportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +41,16 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     code_version: str
 
 
+def record_path(model: Path) -> Path:
+    """Where the record of an exported file lies: export.json beside model.onnx, a.export.json beside a.onnx."""
+    return _beside(model, FILE_NAME)
+
+
+def parity_path(model: Path) -> Path:
+    """Where the proof that torch and ONNX Runtime agree lies, named likewise: parity.json or a.parity.json."""
+    return _beside(model, "parity.json")
+
+
 def read_export_record(path: Path) -> ExportRecord:
     """Read an export.json.
 
@@ -53,3 +64,7 @@ def read_export_record(path: Path) -> ExportRecord:
         raise NotFound(f"{path} does not exist") from error
     except msgspec.DecodeError as error:
         raise Invalid(f"{path} is damaged: {error}") from error
+
+
+def _beside(model: Path, name: str) -> Path:
+    return model.with_name(name if model.name == MODEL_NAME else f"{model.stem}.{name}")

@@ -8,7 +8,7 @@ import msgspec
 
 from models.datasets import load_dataset
 from models.errors import DataError, Invalid
-from models.export_record import FILE_NAME, ExportRecord
+from models.export_record import MODEL_NAME, ExportRecord, parity_path, record_path
 from models.files import replace_file
 from trainer.networks import Generator
 from trainer.onnx_export import Servable, parity, to_onnx
@@ -76,7 +76,7 @@ def load_generator(run_dir: RunDir, run: Run, kimg: float) -> Generator:
 
 
 def write_export(run_dir: RunDir, run: Run, choice: Choice, output: Path | None) -> Path:
-    """Write the ONNX file, and beside it parity.json and export.json; nothing is written where parity fails.
+    """Write the ONNX file, its parity proof and its record beside it; nothing is written where parity fails.
 
     Args:
         run_dir: of the run.
@@ -85,17 +85,20 @@ def write_export(run_dir: RunDir, run: Run, choice: Choice, output: Path | None)
         output: of the ONNX file; None for export/model.onnx in the run's folder.
 
     Raises:
+        Invalid: the output is a folder.
         Refused: ONNX Runtime does not agree with torch.
     """
+    path = output or run_dir.export_dir / MODEL_NAME
+    if path.is_dir():
+        raise Invalid(f"{path} is a folder: name a file in it", field="output")
     signature = signature_of(run.config, run.shape)
     servable = Servable(load_generator(run_dir, run, choice.kimg))
     data = to_onnx(servable, signature)
     proof = parity(servable, data, signature)
-    path = output or run_dir.export_dir / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, data)
-    replace_file(path.with_name("parity.json"), _pretty(proof))
-    replace_file(path.with_name(FILE_NAME), _pretty(_record(run, choice, data)))
+    replace_file(parity_path(path), _pretty(proof))
+    replace_file(record_path(path), _pretty(_record(run, choice, data)))
     return path
 
 

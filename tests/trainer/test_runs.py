@@ -170,8 +170,14 @@ def test_from_data_to_onnx(tmp_path: Path, blobs: Path, parse: Any, capsys: pyte
     other = tmp_path / "other.onnx"
     picked = parse("export", run_dir.path, "--checkpoint", 0.3, "--reason", "sharper squares", "-o", other)
     assert commands.export(picked) == 0
-    record = read_export_record(tmp_path / "export.json")
+    record = read_export_record(tmp_path / "other.export.json")
     assert (record.checkpoint_kimg, record.chosen_by, record.reason) == (0.32, "a person", "sharper squares")
+    assert commands.export(parse("export", run_dir.path, "--checkpoint", 0.64, "-o", tmp_path / "third.onnx")) == 0
+    assert read_export_record(tmp_path / "other.export.json") == record  # each file keeps its own
+    made = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert made == {f"{name}.{end}" for name in ("other", "third") for end in ("onnx", "parity.json", "export.json")}
+    with pytest.raises(Invalid, match="is a folder"):
+        commands.export(parse("export", run_dir.path, "-o", tmp_path))
 
 
 def test_a_run_is_not_begun_twice(tmp_path: Path, blobs: Path, tiny: Config, parse: Any) -> None:
