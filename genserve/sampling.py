@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models import golden
-from models.errors import Invalid, LoadError
+from models.batches import generate_all
+from models.errors import Invalid
 from models.generator import Generator, Samples
 from models.latents import check_classes, check_truncation, draw, draw_untruncated, truncate, walk
+from models.opening import open_version
 from models.places import readable_repository
-from models.repository import Version
 from serving import encoders
 
 MAX_SAMPLES = 65536
@@ -27,7 +27,7 @@ def sample(args: argparse.Namespace) -> int:
     if not 1 <= args.num_images <= MAX_SAMPLES:
         raise Invalid(f"{args.num_images} is outside 1 .. {MAX_SAMPLES}", field="num_images")
     version = readable_repository().resolve(args.model)
-    generator = _open(version)
+    generator = open_version(version).generator
     seeds = [(args.seed + i) % 2**32 for i in range(args.num_images)]
     if args.seed < 0 or args.seed >= 2**32:
         raise Invalid(f"{args.seed} is outside 0 .. {2**32 - 1}", field="seed")
@@ -43,7 +43,7 @@ def sample(args: argparse.Namespace) -> int:
         },
     )
     drawn = draw(generator.signature, seeds, class_idx=args.class_idx, truncation=args.truncation)
-    Path(args.output).write_bytes(encode(generator.generate(*drawn)))
+    Path(args.output).write_bytes(encode(generate_all(generator, *drawn)))
     print(f"{args.output}: {len(seeds)} samples of {version}, seeds {seeds[0]} .. {seeds[-1]}")
     return 0
 
@@ -51,7 +51,7 @@ def sample(args: argparse.Namespace) -> int:
 def interpolate(args: argparse.Namespace) -> int:
     """Walk between the latents of seeds."""
     version = readable_repository().resolve(args.model)
-    generator = _open(version)
+    generator = open_version(version).generator
     signature = generator.signature
     check_truncation(signature.prior, args.truncation)
     if not 1 <= args.fps <= 1000:
@@ -76,19 +76,9 @@ def interpolate(args: argparse.Namespace) -> int:
             ".zip": lambda s: encoders.archive(s, [f"{i:05d}.png" for i in range(len(s))]),
         },
     )
-    Path(args.output).write_bytes(encode(generator.generate(z, check_classes(signature, class_idx, len(z)))))
+    Path(args.output).write_bytes(encode(generate_all(generator, z, check_classes(signature, class_idx, len(z)))))
     print(f"{args.output}: {len(z)} frames of {version}")
     return 0
-
-
-def _open(version: Version) -> Generator:
-    """A generator that has passed its golden samples on this machine; whether it was judged is told, not asked."""
-    manifest = version.manifest()
-    generator = Generator.open(version.model_path, digest=manifest.digest)
-    if generator.signature != manifest.signature:
-        raise LoadError(f"{version}: its manifest's signature differs from the one in model.onnx")
-    golden.check(generator, manifest.golden)
-    return generator
 
 
 def _encoder(output: str, generator: Generator, pictures: Mapping[str, Encode]) -> Encode:

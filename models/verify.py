@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from models import golden
 from models.errors import GenserveError
-from models.generator import Generator
+from models.opening import open_version
 from models.records import fold
 from models.repository import Repository, Version
 
@@ -32,16 +31,12 @@ def verify(repository: Repository, name: str | None = None) -> Iterator[Finding]
 def version_fault(repository: Repository, version: Version) -> str | None:
     """What is wrong with one version on this machine; None if nothing."""
     try:
-        manifest = version.manifest()
-        generator = Generator.open(version.model_path, digest=manifest.digest)
-        golden.check(generator, manifest.golden)
+        manifest = open_version(version).manifest
         verdicts = repository.verdicts(version)
     except GenserveError as error:
         return error.detail
     if (manifest.name, manifest.version) != (version.name, version.number):
         return f"its manifest says {manifest.name}@{manifest.version}"
-    if manifest.signature != generator.signature:
-        return "its manifest's signature differs from the one in model.onnx"
     if strange := [v for v in verdicts if (v.version, v.digest) != (version.number, manifest.digest)]:
         return f"{len(strange)} of its verdicts judged another file"
     return None
