@@ -17,7 +17,7 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Args:
         digest: sha256 of the model.onnx that this belongs to, 64 hexadecimal digits.
         checkpoint_kimg: the snapshot that was exported, in thousands of real images seen.
-        chosen_by: "validation FD", "the only one" (nothing to choose from, or nothing to measure with), or "a person".
+        chosen_by: "validation FD", "default" (nothing to measure with: the last one), or "a person".
         reason: why this snapshot: its score, or what the person said.
         data: the data set as it was named.
         data_hash: sha256 of its content.
@@ -30,7 +30,7 @@ class ExportRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     digest: str
     checkpoint_kimg: float
-    chosen_by: Literal["validation FD", "the only one", "a person"]
+    chosen_by: Literal["validation FD", "default", "a person"]
     reason: str
     data: str
     data_hash: str

@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
 from models.datasets import Dataset, load_dataset
-from models.errors import DataError, Invalid, NotFound
-from models.publish import code_version
+from models.errors import DataError, Invalid
 from models.runtime import available_cores
+from models.version import code_version
 from trainer.arguments import OPTIONS
 from trainer.config import Config, make_config
 from trainer.exporting import choose, score_missing, write_export
 from trainer.loop import Trainer
+from trainer.networks import stages
 from trainer.progress import Meter
 from trainer.run_dir import Run, RunDir
+from trainer.schedule import Batches
 from trainer.selection import make_scorer
 from trainer.state import State
 
@@ -29,20 +32,22 @@ INTERRUPTED = 130
 
 def train(args: argparse.Namespace) -> int:
     """Train a new run, or go on with one; returns the exit status: 0 done, 130 stopped and saved."""
-    if args.resume is not None:
-        run_dir, run = _reopen(args)
-    else:
-        run_dir, run = _begin(args)
+    run_dir, run, data = _begin(args) if args.resume is None else _reopen(args)
+    with run_dir.held():
+        return _train(run_dir, run, data)
+
+
+def _train(run_dir: RunDir, run: Run, data: Dataset) -> int:
     prepare_torch(run.config)
-    data = _load_images(run.config)
     state = State(run.config, run.shape)
-    if args.resume is not None:
-        _restore(state, run_dir, run, data)
+    _restore(state, run_dir)
     if state.done:
         return _say_done(run_dir)
     images = data.split("train").samples.astype(np.uint8, copy=False)  # images always are: _load_images
     trainer = Trainer(state, images, run_dir, Meter(run.config.kimg), make_scorer(data))
+    shape = " x ".join(str(extent) for extent in run.shape)
     with _stopping_on_signals(trainer.stop):
+        print(f"{run_dir.path}: {len(images)} training images of {shape}; Ctrl-C saves and stops", file=sys.stderr)
         done = trainer.run()
     if done:
         return _say_done(run_dir)
@@ -73,40 +78,47 @@ def _say_done(run_dir: RunDir) -> int:
     return 0
 
 
-def _begin(args: argparse.Namespace) -> tuple[RunDir, Run]:
+def _begin(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
+    """A new run; its folder is made last, once nothing about it can be refused."""
     overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
     config = make_config(args.data, args.config, overrides)
     data = _load_images(config)
+    stages(*data.shape[:2])
+    Batches(len(data.indices["train"]), config)
     run_dir = RunDir(args.run_dir or _free_run_dir(config))
     run = Run(
-        config=config,
+        config=msgspec.structs.replace(config, threads=config.threads or available_cores()),  # fixes the bits
         data_hash=data.content_hash,
         licence=data.licence,
         shape=data.shape,
         code_version=code_version(),
     )
     run_dir.create(run)
-    return run_dir, run
+    return run_dir, run, data
 
 
-def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run]:
+def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
     given = [
         name for name in ("data", "run_dir", "config", *(o[0] for o in OPTIONS)) if getattr(args, name) is not None
     ]
     if given:
         raise Invalid(f"a resumed run keeps its configuration: leave out {', '.join(given)}", field="resume")
     run_dir = RunDir(args.resume)
-    return run_dir, run_dir.read()
-
-
-def _restore(state: State, run_dir: RunDir, run: Run, data: Dataset) -> None:
+    run = run_dir.read()
+    data = _load_images(run.config)
     if data.content_hash != run.data_hash:
         raise DataError(f"{run.config.data} has changed since this run began: its content hash differs", field="data")
-    try:
+    return run_dir, run, data
+
+
+def _restore(state: State, run_dir: RunDir) -> None:
+    """Go on from the checkpoint; a run that is new, or was stopped before its first, begins at the beginning."""
+    if run_dir.checkpoint_path.exists():
         checkpoint = run_dir.load_checkpoint()
-    except NotFound:
-        return  # stopped before anything was saved: begin at the beginning
-    state.load_state_dict(checkpoint)
+        try:
+            state.load_state_dict(checkpoint)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise Invalid(f"{run_dir.checkpoint_path} does not fit config.json", field="run_dir") from error
     run_dir.forget_stats_after(state.num_images / 1000)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from models.datasets import load_dataset
 from models.errors import DataError, Invalid
 from models.export_record import MODEL_NAME, ExportRecord, parity_path, record_path
-from models.files import replace_file
+from models.files import pretty_json, replace_file
 from trainer.networks import Generator
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.run_dir import Run, RunDir, Score, Stats
@@ -20,7 +20,7 @@ class Choice(NamedTuple):
     """A snapshot and why it was chosen."""
 
     kimg: float
-    chosen_by: Literal["validation FD", "the only one", "a person"]
+    chosen_by: Literal["validation FD", "default", "a person"]
     reason: str
 
 
@@ -45,7 +45,7 @@ def choose(run_dir: RunDir, kimg: float | None, why: str | None, scores: dict[fl
     there = [k for k in run_dir.snapshots() if k in scores]
     if not there:
         last = run_dir.find_snapshot(max(run_dir.snapshots(), default=0.0))
-        return Choice(last, "the only one", "the last snapshot: the validation split is too small to measure")
+        return Choice(last, "default", "the last snapshot: the validation split is too small or too uniform to measure")
     best = min(there, key=lambda k: (scores[k].share, -k))
     score = scores[best]
     reason = f"lowest of {len(there)} snapshots: FD/Tr[{score.extractor}] {score.share:.4f} on the validation split"
@@ -69,9 +69,18 @@ def score_missing(run_dir: RunDir, run: Run) -> dict[float, Score]:
 
 
 def load_generator(run_dir: RunDir, run: Run, kimg: float) -> Generator:
-    """A snapshot's generator, in eval mode with its own BatchNorm statistics."""
+    """A snapshot's generator, in eval mode with its own BatchNorm statistics.
+
+    Raises:
+        NotFound: there is no such snapshot.
+        Invalid: it is damaged, or was made with another configuration.
+    """
     G_ema = Generator(run.config, run.shape)
-    G_ema.load_state_dict(run_dir.load_snapshot(kimg))
+    weights = run_dir.load_snapshot(kimg)
+    try:
+        G_ema.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Invalid(f"the snapshot at {kimg:g} kimg does not fit config.json", field="run_dir") from error
     return G_ema.eval().requires_grad_(False)
 
 
@@ -97,8 +106,8 @@ def write_export(run_dir: RunDir, run: Run, choice: Choice, output: Path | None)
     proof = parity(servable, data, signature)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, data)
-    replace_file(parity_path(path), _pretty(proof))
-    replace_file(record_path(path), _pretty(_record(run, choice, data)))
+    replace_file(parity_path(path), pretty_json(proof))
+    replace_file(record_path(path), pretty_json(_record(run, choice, data)))
     return path
 
 
@@ -116,7 +125,3 @@ def _record(run: Run, choice: Choice, data: bytes) -> ExportRecord:
         configuration=msgspec.to_builtins(run.config),
         code_version=run.code_version,
     )
-
-
-def _pretty(value: object) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"

@@ -6,20 +6,28 @@ snapshots/000050.000.pt         the averaged generator after 50 kimg, to export 
 samples/000050.000.png          its samples of fixed z
 stats.jsonl                     one line a tick, and one with a score a snapshot
 export/                         model.onnx, parity.json, export.json
+.lock                           held by the process that trains
 """
 
+import contextlib
+import fcntl
 import io
+import os
+import pickle
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 
-from models.errors import Invalid, NotFound
-from models.files import append_line, read_lines, replace_file
+from models.errors import Invalid, NotFound, Refused
+from models.files import append_line, pretty_json, read_lines, replace_file
 from trainer.config import Config
 
 NEAR_KIMG = 0.5
+SNAPSHOT_NAME = re.compile(r"\d+\.\d{3}")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,8 +107,7 @@ class RunDir:
             raise Invalid(f"{self.path} holds a run already: --resume {self.path}, or name another", field="run_dir")
         for name in ("snapshots", "samples"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
-        encoded = msgspec.json.format(msgspec.json.encode(run))
-        replace_file(self.path / "config.json", encoded + b"\n")
+        replace_file(self.path / "config.json", pretty_json(run))
 
     def read(self) -> Run:
         """The run's configuration.
@@ -116,6 +123,22 @@ class RunDir:
         except (msgspec.DecodeError, Invalid) as error:
             raise Invalid(f"{self.path / 'config.json'}: {error}", field="run_dir") from error
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the one process that trains this run; the kernel lets go when the process dies.
+
+        Raises:
+            Refused: another process trains it.
+        """
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise Refused(f"another process trains {self.path}", field="run_dir") from error
+        finally:
+            os.close(descriptor)
+
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace checkpoint.pt atomically."""
         replace_file(self.checkpoint_path, _dump(state))
@@ -125,20 +148,31 @@ class RunDir:
 
         Raises:
             NotFound: the run has none yet.
+            Invalid: it is damaged.
         """
-        return _load(self.checkpoint_path)
+        try:
+            return _load(self.checkpoint_path)
+        except Invalid as error:
+            mend = "remove it, and --resume begins at the beginning"
+            raise Invalid(f"{error.detail}; {mend}", field="run_dir") from error
 
     def save_snapshot(self, kimg: float, weights: dict[str, Any]) -> None:
         """Keep an averaged generator."""
         replace_file(self._snapshot_path(kimg), _dump(weights))
 
     def load_snapshot(self, kimg: float) -> dict[str, Any]:
-        """The averaged generator of a snapshot."""
+        """The averaged generator of a snapshot.
+
+        Raises:
+            NotFound: there is none at this kimg.
+            Invalid: it is damaged.
+        """
         return _load(self._snapshot_path(kimg))
 
     def snapshots(self) -> list[float]:
         """The kimg of every snapshot, ascending."""
-        return sorted(float(path.stem) for path in (self.path / "snapshots").glob("*.pt"))
+        names = (path.stem for path in (self.path / "snapshots").glob("*.pt"))
+        return sorted(float(name) for name in names if SNAPSHOT_NAME.fullmatch(name))
 
     def find_snapshot(self, kimg: float) -> float:
         """The kimg of the one snapshot that was made at `kimg`, give or take half a kimg (batches do not divide it).
@@ -147,9 +181,11 @@ class RunDir:
             NotFound: there is none; names those there are.
         """
         there = self.snapshots()
-        nearest = min(there, key=lambda k: abs(k - kimg), default=None)
-        if nearest is None or abs(nearest - kimg) > NEAR_KIMG:
-            names = ", ".join(f"{k:g}" for k in there) or "none yet"
+        if not there:
+            raise NotFound(f"no snapshot yet: go on with `genserve train --resume {self.path}`", field="run_dir")
+        nearest = min(there, key=lambda k: abs(k - kimg))
+        if abs(nearest - kimg) > NEAR_KIMG:
+            names = ", ".join(f"{k:g}" for k in there)
             raise NotFound(f"no snapshot at {kimg:g} kimg; there are: {names}", field="checkpoint")
         return nearest
 
@@ -162,8 +198,19 @@ class RunDir:
         append_line(self.stats_path, msgspec.json.encode(stats))
 
     def stats(self) -> list[Stats]:
-        """Every whole line of stats.jsonl."""
-        return [msgspec.json.decode(line, type=Stats) for line in read_lines(self.stats_path)]
+        """Every whole line of stats.jsonl.
+
+        Raises:
+            Invalid: a line is damaged.
+        """
+        stats = []
+        for number, line in enumerate(read_lines(self.stats_path), 1):
+            try:
+                stats.append(msgspec.json.decode(line, type=Stats))
+            except msgspec.DecodeError as error:
+                detail = f"{self.stats_path} is damaged in line {number}: {error}"
+                raise Invalid(detail, field="run_dir") from error
+        return stats
 
     def scores(self) -> dict[float, Score]:
         """The scores of snapshots, by kimg."""
@@ -171,8 +218,10 @@ class RunDir:
 
     def forget_stats_after(self, kimg: float) -> None:
         """Drop the lines of what a resumed run will do again."""
-        kept = [msgspec.json.encode(line) + b"\n" for line in self.stats() if line.kimg <= kimg]
-        replace_file(self.stats_path, b"".join(kept))
+        stats = self.stats()
+        kept = [msgspec.json.encode(line) + b"\n" for line in stats if line.kimg <= kimg]
+        if len(kept) < len(stats):
+            replace_file(self.stats_path, b"".join(kept))
 
     def _snapshot_path(self, kimg: float) -> Path:
         return self.path / "snapshots" / f"{kimg:010.3f}.pt"
@@ -187,5 +236,10 @@ def _dump(state: dict[str, Any]) -> bytes:
 def _load(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise NotFound(f"{path} does not exist: the run has saved nothing yet", field="run_dir")
-    loaded: dict[str, Any] = torch.load(path, weights_only=True)
+    try:
+        loaded = torch.load(path, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise Invalid(f"{path} is damaged: torch cannot read it", field="run_dir") from error
+    if not isinstance(loaded, dict):
+        raise Invalid(f"{path} is damaged: it holds no weights", field="run_dir")
     return loaded

@@ -42,7 +42,8 @@ class Batches:
 
     def __init__(self, num_images: int, config: Config) -> None:
         if num_images < config.batch_size:
-            raise DataError(f"{num_images} training images, but batches of {config.batch_size}", field="data")
+            detail = f"{num_images} training images do not fill a batch of {config.batch_size}"
+            raise DataError(f"{detail}: bring more, or lower --batch-size", field="data")
         self.num_images, self.batch_size, self.seed = num_images, config.batch_size, config.seed
         self.per_epoch = num_images // config.batch_size
         self._epoch, self._order = -1, np.empty(0, np.int64)

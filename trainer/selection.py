@@ -34,18 +34,22 @@ class Scorer:
     def __init__(self, data: Dataset, num_fakes: int = NUM_FAKES) -> None:
         self.extractor = resolve_extractor(None, data)
         self.reals = moments(self.extractor.features(data.split("validation").samples))
+        self.total_variance = float(np.trace(self.reals.covariance))
         self.seeds = np.arange(num_fakes) + FIRST_SEED
 
     def score(self, G_ema: Generator, signature: Signature) -> Score:
         """FD of a generator in eval mode, and FD as a share of the real features' total variance."""
         fakes = moments(self.extractor.features(sample(G_ema, signature, self.seeds)))
         fd = frechet_distance(fakes, self.reals)
-        return Score(fd=fd, share=fd / float(np.trace(self.reals.covariance)), extractor=self.extractor.label)
+        return Score(fd=fd, share=fd / self.total_variance, extractor=self.extractor.label)
 
 
 def make_scorer(data: Dataset, num_fakes: int = NUM_FAKES) -> Scorer | None:
-    """A scorer, or None where the validation split is too small to measure anything."""
-    return Scorer(data, num_fakes) if len(data.indices["validation"]) >= MIN_REALS else None
+    """A scorer, or None where the validation split is too small, or too uniform, to measure anything."""
+    if len(data.indices["validation"]) < MIN_REALS:
+        return None
+    scorer = Scorer(data, num_fakes)
+    return scorer if scorer.total_variance > 0 else None  # FD as a share of nothing says nothing
 
 
 def signature_of(config: Config, shape: tuple[int, ...]) -> Signature:
