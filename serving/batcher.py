@@ -13,10 +13,12 @@ import numpy as np
 from models.generator import Samples
 from models.latents import ClassIndices, Latents
 from serving.errors import DeadlineExceeded
+from serving.offload import offload
 from serving.schedule import Deadline, Piece, Schedule, Ticket
 
 RATE_MEMORY = 0.9  # weight of the past in the running mean of an engine's speed
 ASSUMED_IMAGES_PER_SECOND = 200.0  # before the first batch
+EARLY_SECONDS = 0.01  # by which a timer may fire before its time
 
 
 class Network(Hashable, Protocol):
@@ -57,6 +59,14 @@ class Observer(Protocol):
         ...
 
 
+class Arrived(NamedTuple):
+    """All of a caller's images, batch by batch in their order; times as in Generated."""
+
+    parts: list[Samples]
+    queue_seconds: float
+    inference_seconds: float
+
+
 class Ran(NamedTuple):
     """A batch's outcome, made on an engine's thread; times on the batcher's clock."""
 
@@ -73,7 +83,7 @@ class Job:
     network: Network
     z: Latents
     class_idx: ClassIndices | None
-    future: asyncio.Future[Generated]
+    future: asyncio.Future[Arrived]
     submitted: float
     began: float | None
     parts: list[tuple[int, Samples]]
@@ -134,10 +144,14 @@ class Batcher:
         )
         self._submit(job)
         try:
-            return await job.future
+            arrived = await job.future
         finally:  # answered, failed, or the caller left
-            self.schedule.remove(job.ticket)
+            left = self.schedule.remove(job.ticket)
             self._jobs.pop(job.ticket, None)
+            if left and job.ticket.deadline.at <= self._clock() + EARLY_SECONDS:  # it left because its time was over
+                self._observer.rejected(left, "deadline")
+        samples = await offload(sum(part.nbytes for part in arrived.parts[1:]), _joined, arrived.parts)
+        return Generated(samples, arrived.queue_seconds, arrived.inference_seconds)
 
     @property
     def wait_seconds(self) -> float:
@@ -218,7 +232,7 @@ class Batcher:
             self._observer.waited(ran.began - job.submitted)
         if job.arrived == job.ticket.images and not job.future.done():  # the caller may have left
             parts = [part for _, part in sorted(job.parts, key=lambda part: part[0])]
-            job.future.set_result(Generated(_joined(parts), job.began - job.submitted, ran.ended - job.began))
+            job.future.set_result(Arrived(parts, job.began - job.submitted, ran.ended - job.began))
 
     def _expire(self, ticket: Ticket) -> None:
         self._observer.rejected(ticket.waiting, "deadline")

@@ -9,6 +9,7 @@ import numpy as np
 
 from models.generator import Samples
 from serving.cache import CacheObserver, Form, SampleKey
+from serving.offload import offload
 
 ENTRY_OVERHEAD_BYTES = 512  # key, bookkeeping and array header, measured at 380-480
 
@@ -73,7 +74,7 @@ class ByteLRU:
 
 
 class MemoryCache:
-    """Samples, and encoded answers beside them, within one bound; a Cache that never waits.
+    """Samples, and encoded answers beside them, within one bound; a Cache whose lookups never wait.
 
     Args:
         lru: where both are kept; shared with nobody.
@@ -98,13 +99,6 @@ class MemoryCache:
         self._observer.looked_up("local", "miss", misses)
         return found
 
-    def keep(self, samples: Mapping[SampleKey, Samples]) -> None:
-        """Like `put_many`, at once. Each sample is copied: a view would keep its whole batch alive."""
-        for key, sample in samples.items():
-            copy = np.array(sample)
-            copy.flags.writeable = False
-            self._lru.put(key, copy, copy.nbytes)
-
     def find_answer(self, key: Hashable, images: int) -> Any | None:  # noqa: ANN401 whatever was kept
         """An encoded answer of `images` images; None where there is none."""
         answer = self._lru.get(key)
@@ -122,9 +116,19 @@ class MemoryCache:
         return self.find(keys, form)
 
     async def put_many(self, samples: Mapping[SampleKey, Samples], form: Form) -> None:
-        """See serving.cache.Cache."""
-        self.keep(samples)
+        """See serving.cache.Cache. Each sample is copied: a view would keep its whole batch alive."""
+        size = sum(sample.nbytes for sample in samples.values())
+        for key, copy in zip(samples, await offload(size, _copied, list(samples.values())), strict=True):
+            self._lru.put(key, copy, copy.nbytes)
 
     async def close(self) -> None:
         """See serving.cache.Cache."""
         self._lru.clear()
+
+
+def _copied(samples: Sequence[Samples]) -> list[Samples]:
+    """Read-only copies that own their memory."""
+    copies = [np.array(sample) for sample in samples]
+    for copy in copies:
+        copy.flags.writeable = False
+    return copies

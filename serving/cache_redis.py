@@ -6,8 +6,8 @@ is left alone, and a probe in the background finds out when it is back: a dead R
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Iterator, Mapping, Sequence, Sized
+from typing import Any
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -17,14 +17,13 @@ from redis.exceptions import RedisError, ResponseError
 from models.generator import Samples
 from serving.cache import CacheObserver, Form, SampleKey, decode_entry, encode_entry, value_bytes
 from serving.errors import SettingsError
+from serving.offload import offload
 
 FAILURES_TO_OPEN = 3
 FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 0.5, 10.0
 PIECE_BYTES = 1024 * 1024
 MAX_CONNECTIONS = 32
 MAX_PENDING_WRITES = 64
-
-T = TypeVar("T")
 
 
 class RedisCache:
@@ -67,31 +66,31 @@ class RedisCache:
         return self._probe is None
 
     async def get_many(self, keys: Sequence[SampleKey], form: Form) -> dict[SampleKey, Samples]:
-        """See serving.cache.Cache. One round trip, in pieces of at most 1 MB; a damaged entry is a miss."""
+        """See serving.cache.Cache. In pieces of at most 1 MB: what came in time is used; a damaged entry is a miss."""
         if not self.available or not keys:
             return {}
-        step = max(1, PIECE_BYTES // value_bytes(form))
-        names = [key.text() for key in keys]
-        pipeline = self._redis.pipeline(transaction=False)
-        for start in range(0, len(names), step):
-            pipeline.mget(names[start : start + step])
-        replies = await self._try(pipeline.execute(), len(keys))
-        if replies is None:
-            return {}
-        return self._decode(keys, [entry for reply in replies for entry in reply], form)
+        entries: list[Any] = []
+        await self._try(self._read(keys, form, entries), entries)
+        self._observer.looked_up("redis", "error", len(keys) - len(entries))
+        found, damaged = await offload(len(entries) * value_bytes(form), _decoded, keys, entries, form)
+        self._observer.looked_up("redis", "hit", len(found))
+        self._observer.looked_up("redis", "error", damaged)
+        self._observer.looked_up("redis", "miss", len(entries) - len(found) - damaged)
+        return found
 
     async def put_many(self, samples: Mapping[SampleKey, Samples], form: Form) -> None:
-        """See serving.cache.Cache."""
+        """See serving.cache.Cache. In pieces of at most 1 MB, each in the usual time."""
         if not self.available or not samples:
             return
-        entries = [(key.text(), encode_entry(key, sample, form)) for key, sample in samples.items()]
-        step = max(1, PIECE_BYTES // value_bytes(form))
-        for start in range(0, len(entries), step):
+        written: list[SampleKey] = []
+        for piece in _pieces(list(samples), form):
+            entries = await offload(len(piece) * value_bytes(form), _encoded, piece, samples, form)
             pipeline = self._redis.pipeline(transaction=False)
-            for name, entry in entries[start : start + step]:
+            for name, entry in entries:
                 pipeline.set(name, entry, ex=self._ttl_seconds)
-            if await self._try(pipeline.execute(), 0) is None:
+            if not await self._try(pipeline.execute(), written):
                 return
+            written += piece
 
     def put_later(self, samples: Mapping[SampleKey, Samples], form: Form) -> None:
         """`put_many` that nobody waits for; dropped where too many are under way."""
@@ -109,34 +108,24 @@ class RedisCache:
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose()
 
-    def _decode(self, keys: Sequence[SampleKey], entries: Sequence[Any], form: Form) -> dict[SampleKey, Samples]:
-        found: dict[SampleKey, Samples] = {}
-        damaged = 0
-        for key, entry in zip(keys, entries, strict=True):
-            sample = decode_entry(key, entry, form) if isinstance(entry, bytes) else None
-            if sample is not None:
-                found[key] = sample
-            elif entry is not None:
-                damaged += 1
-        self._observer.looked_up("redis", "hit", len(found))
-        self._observer.looked_up("redis", "error", damaged)
-        self._observer.looked_up("redis", "miss", len(keys) - len(found) - damaged)
-        return found
+    async def _read(self, keys: Sequence[SampleKey], form: Form, entries: list[Any]) -> None:
+        """Append what Redis has for each key, piece by piece: a lookup that runs out of time keeps what came."""
+        for piece in _pieces(keys, form):
+            entries += await self._redis.mget([key.text() for key in piece])
 
-    async def _try(self, call: Awaitable[T], images: int) -> T | None:
-        """The call's answer, or None where there was none in time; `images` lookups failed then."""
+    async def _try(self, call: Awaitable[object], progress: Sized) -> bool:
+        """Whether the call ended well and in time; it is a failure of Redis only where there was no progress at all."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await call
+                await call
         except ResponseError:  # it lives, but would not (read-only, out of memory, loading)
-            self._observer.looked_up("redis", "error", images)
-            return None
+            return False
         except (RedisError, OSError, TimeoutError, EOFError, ValueError):
-            self._observer.looked_up("redis", "error", images)
-            self._failed()
-            return None
+            if not progress:
+                self._failed()
+            return False
         self._failures = 0
-        return answer
+        return True
 
     def _failed(self) -> None:
         self._failures += 1
@@ -159,3 +148,27 @@ class RedisCache:
         self._failures = 0
         self._probe = None
         self._observer.available("redis", True)
+
+
+def _pieces(keys: Sequence[SampleKey], form: Form) -> Iterator[Sequence[SampleKey]]:
+    """The keys in pieces whose samples are at most PIECE_BYTES together, or one sample."""
+    step = max(1, PIECE_BYTES // value_bytes(form))
+    for start in range(0, len(keys), step):
+        yield keys[start : start + step]
+
+
+def _encoded(keys: Sequence[SampleKey], samples: Mapping[SampleKey, Samples], form: Form) -> list[tuple[str, bytes]]:
+    return [(key.text(), encode_entry(key, samples[key], form)) for key in keys]
+
+
+def _decoded(keys: Sequence[SampleKey], entries: Sequence[Any], form: Form) -> tuple[dict[SampleKey, Samples], int]:
+    """The samples in the entries of the first keys, and how many entries are damaged."""
+    found: dict[SampleKey, Samples] = {}
+    damaged = 0
+    for key, entry in zip(keys, entries, strict=False):
+        sample = decode_entry(key, entry, form) if isinstance(entry, bytes) else None
+        if sample is not None:
+            found[key] = sample
+        elif entry is not None:
+            damaged += 1
+    return found, damaged

@@ -1,13 +1,17 @@
 """What /models says of the repository and of what is loaded. Reads files, so it is called on threads; knows no HTTP."""
 
+import re
 from typing import Any
 
 import msgspec
 
 from models.errors import LoadError, NotFound
+from models.manifest import Manifest
 from models.records import Verdict
 from models.repository import Repository, Version
 from serving.live import LiveModel, LiveModels
+
+DATA_SET_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")  # anything else that names data is a path
 
 
 def describe_all(repository: Repository, live: LiveModels) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def describe_name(repository: Repository, live: LiveModels, name: str, *, brief:
         raise NotFound(f"there is no model {name[:64]!r}", field="model")
     aliases = repository.aliases(name)
     champion = live.champion(name)
-    document = {
+    document: dict[str, Any] = {
         "name": name,
         "champion": aliases.champion,
         "candidate": aliases.candidate,
@@ -40,7 +44,7 @@ def describe_name(repository: Repository, live: LiveModels, name: str, *, brief:
         "serving": None if champion is None else _loaded(champion),
     }
     if not brief:
-        document["history"] = msgspec.to_builtins(repository.history(name))
+        document["history"] = [_without(msgspec.to_builtins(event), "by") for event in repository.history(name)]
     return document
 
 
@@ -53,7 +57,7 @@ def describe_version(repository: Repository, live: LiveModels, version: Version)
         "version": version.number,
         "passing": repository.passing(version) is not None,
         "serving": None if loaded is None else _loaded(loaded),
-        "manifest": msgspec.to_builtins(version.manifest()),
+        "manifest": _public(version.manifest()),
         "verdicts": msgspec.to_builtins(verdicts),
     }
 
@@ -65,6 +69,21 @@ def verdict_fd(verdict: Verdict | None) -> tuple[str, float] | None:
             if name.startswith(prefix) and name.endswith("]"):
                 return name.removeprefix(prefix).removesuffix("]"), number.value
     return None
+
+
+def _public(manifest: Manifest) -> dict[str, Any]:
+    """A manifest for everybody: data that is a path, as a person typed it on some machine, is left out."""
+    document: dict[str, Any] = msgspec.to_builtins(manifest)
+    provenance = document["provenance"]
+    for place in (provenance, provenance["configuration"] or {}):
+        data = place.get("data")
+        if data is not None and not DATA_SET_NAME.fullmatch(str(data)):
+            del place["data"]
+    return document
+
+
+def _without(document: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != key}
 
 
 def _loaded(model: LiveModel) -> dict[str, Any]:

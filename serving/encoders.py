@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
+from PIL import features
 
 from models.generator import Samples
 from models.pictures import FAST_PNG, grid, png, to_pillow
@@ -19,6 +21,8 @@ Picture = NDArray[np.uint8]  # [H, W, C], C of 1 or 3
 __all__ = ["animated_webp", "apng", "archive", "gif", "grid", "jpeg", "npy", "png", "strip", "webp"]
 
 JPEG_QUALITY = 95
+# What decides the bytes of a picture besides its pixels: another release may compress the same pixels to others.
+ENCODER_VERSIONS = (f"pillow {PIL.__version__}", *(f"{name} {features.version(name)}" for name in ("zlib", "webp")))
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
 
 

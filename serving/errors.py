@@ -9,7 +9,8 @@ GenserveError
 ├── DeadlineExceeded     504      the request's time is over; its work was not run
 └── Busy                          try again later: carries retry_after_seconds
     ├── QueueFull        429      the queue is at its bound
-    └── NotReady         503      nothing loaded yet, or the version asked for is being loaded
+    ├── NotReady         503      nothing loaded yet, or the version asked for is being loaded
+    └── Overloaded       503      the bodies being answered, or the connections, are at their bound
 """
 
 import math
@@ -98,3 +99,10 @@ class NotReady(Busy):
 
     status: ClassVar[int] = 503
     title = "Not ready"
+
+
+class Overloaded(Busy):
+    """The server holds as many request bodies or connections as it may."""
+
+    status: ClassVar[int] = 503
+    title = "Overloaded"

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import structlog
 
-from models import golden
 from models.errors import GenserveError, Invalid, LoadError, NotFound
 from models.generator import Generator, Samples
 from models.latents import ClassIndices, Latents
 from models.manifest import Manifest
+from models.opening import open_version
 from models.records import Verdict
 from models.repository import Repository, Version
 from models.runtime import CPU_PROVIDER
@@ -79,16 +79,12 @@ def load(
         LoadError: no passing verdict, another digest or signature than its manifest's, unlike its golden samples, or
             none of the providers asked for is usable.
     """
-    manifest = version.manifest()
     verdict = repository.passing(version)
     if verdict is None and not allow_unjudged:
         raise LoadError(f"{version} has no passing verdict")
-    generator = Generator.open(version.model_path, digest=manifest.digest, providers=providers)
-    if generator.signature != manifest.signature:
-        raise LoadError(f"{version}'s manifest and model.onnx disagree on what it is")
+    generator, manifest, numerics = open_version(version, providers=providers)
     if not set(generator.providers) & set(providers):
         raise LoadError(f"{version} runs on {generator.providers[0]}, asked for were {', '.join(providers)}")
-    numerics = golden.check(generator, manifest.golden)
     return LiveModel(version, manifest, generator, numerics.hash, verdict, time.time())
 
 

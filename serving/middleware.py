@@ -16,11 +16,12 @@ import structlog
 
 from models.errors import GenserveError
 from serving.asgi import ASGIApp, Message, Receive, Scope, Send
-from serving.errors import SlowSender, TooLarge
+from serving.errors import Overloaded, SlowSender, TooLarge
 from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
 from serving.problems import MEDIA_TYPE, problem_of
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # 256 latents of 512 numbers are 3 MB of JSON
+MAX_BODIES_BYTES = 64 * 1024 * 1024  # of all requests being answered; decoded, latents take about four times as much
 MAX_REQUEST_ID = 64
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -39,15 +40,24 @@ class Front:
         metrics: where requests are counted.
         draining: whether connections should be given up after their answer.
         body_seconds: time in which a body must have arrived.
+        max_bodies_bytes: bound of the bodies of all requests that are being answered.
     """
 
     def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, draining: Callable[[], bool], body_seconds: float = 15.0
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        draining: Callable[[], bool],
+        body_seconds: float = 15.0,
+        max_bodies_bytes: int = MAX_BODIES_BYTES,
     ) -> None:
         self.app = app
         self.metrics = metrics
         self.draining = draining
         self.body_seconds = body_seconds
+        self.max_bodies_bytes = max_bodies_bytes
+        self.bodies_bytes = 0  # held now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -74,6 +84,7 @@ class Exchange:
         self._status = 0
         self._answered = False
         self._body = b""
+        self._held = 0  # bytes of it that are here
         self._replayed = False
 
     async def run(self) -> None:
@@ -91,6 +102,7 @@ class Exchange:
             await self._refuse(error)
         finally:
             metrics.in_progress.dec()
+            self._front.bodies_bytes -= self._held
             seconds = time.perf_counter() - began
             route = str(self._scope.get("path_template") or UNMATCHED)
             method = "HEAD" if self._head else str(self._scope["method"])
@@ -103,6 +115,7 @@ class Exchange:
 
         Raises:
             TooLarge, SlowSender: it is above the limit, or does not arrive in time.
+            Overloaded: with the bodies of other requests it is more than may be held.
             ClientLeft: it will never be whole.
         """
         length = self._headers.get(b"content-length", b"0")
@@ -118,15 +131,17 @@ class Exchange:
 
     async def _read_chunks(self) -> bytes:
         chunks: list[bytes] = []
-        size = 0
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
                 raise ClientLeft
             chunks.append(message["body"])
-            size += len(message["body"])
-            if size > MAX_BODY_BYTES:
+            self._held += len(message["body"])
+            self._front.bodies_bytes += len(message["body"])
+            if self._held > MAX_BODY_BYTES:
                 raise TooLarge(f"the body is above {MAX_BODY_BYTES} bytes")
+            if self._front.bodies_bytes > self._front.max_bodies_bytes:
+                raise Overloaded(f"the requests being answered hold {self._front.max_bodies_bytes} bytes already")
             if not message["more_body"]:
                 return b"".join(chunks)
 
@@ -183,6 +198,7 @@ class Exchange:
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
+            *((name.encode(), value.encode()) for name, value in problem.headers.items()),
         ]
         with contextlib.suppress(OSError):
             await self._forward({"type": "http.response.start", "status": problem.status, "headers": headers})

@@ -21,6 +21,7 @@ from models.latents import (
 from models.manifest import Prior, Signature
 from serving.live import LiveModel
 from serving.requests import ImageQuery, InterpolateRequest, KeyFrame, SampleRequest
+from serving.sizes import check_answer
 
 
 class Order(NamedTuple):
@@ -55,11 +56,11 @@ class LatentOrder(NamedTuple):
     class_idx: NDArray[np.int64] | None
 
 
-def order_samples(request: SampleRequest, model: LiveModel, *, max_images: int) -> Order | LatentOrder:
-    """What POST /sample asks for.
+def order_samples(request: SampleRequest, model: LiveModel, form: str, *, max_images: int) -> Order | LatentOrder:
+    """What POST /sample asks for, as `form`.
 
     Raises:
-        Invalid: fields that contradict each other or the model, or more than `max_images` images.
+        Invalid: fields that contradict each other or the model, more than `max_images` images, or than `form` holds.
     """
     signature = model.manifest
     _check_prior(request.prior, signature.prior)
@@ -72,6 +73,7 @@ def order_samples(request: SampleRequest, model: LiveModel, *, max_images: int) 
     count = len(request.seeds or request.z or ()) or request.num_images or 1
     if count > max_images:
         raise Invalid(f"{count} images asked for, at most {max_images} in one request", field=listed or "num_images")
+    check_answer(form, signature, count, field=listed or "num_images")
     check_truncation(signature.prior, request.truncation)
     classes = check_classes(signature.signature, request.class_idx, count)
     if request.z is not None:
@@ -83,22 +85,23 @@ def order_samples(request: SampleRequest, model: LiveModel, *, max_images: int) 
     return Order(model, tuple(seeds), _tuple(classes), request.truncation, repeatable=bool(given))
 
 
-def order_image(seed: int, query: ImageQuery, model: LiveModel) -> Order:
+def order_image(seed: int, query: ImageQuery, model: LiveModel, form: str) -> Order:
     """What the image route asks for.
 
     Raises:
-        Invalid: a class or truncation that the model does not have.
+        Invalid: a class or truncation that the model does not have, or an image that `form` does not hold.
     """
+    check_answer(form, model.manifest, 1, field="format")
     check_truncation(model.manifest.prior, query.truncation)
     classes = check_classes(model.manifest.signature, query.class_idx, 1)
     return Order(model, (seed,), _tuple(classes), query.truncation, repeatable=True)
 
 
-def order_walk(request: InterpolateRequest, model: LiveModel, *, max_images: int) -> LatentOrder:
-    """What POST /interpolate asks for: first the walk, then the truncation.
+def order_walk(request: InterpolateRequest, model: LiveModel, form: str, *, max_images: int) -> LatentOrder:
+    """What POST /interpolate asks for, as `form`: first the walk, then the truncation.
 
     Raises:
-        Invalid: fields that contradict each other or the model, or more than `max_images` frames.
+        Invalid: fields that contradict each other or the model, more than `max_images` frames, or than `form` holds.
     """
     signature = model.manifest.signature
     _check_prior(request.prior, signature.prior)
@@ -106,6 +109,7 @@ def order_walk(request: InterpolateRequest, model: LiveModel, *, max_images: int
     total = stops * request.frames if request.loop else (stops - 1) * request.frames + 1
     if total > max_images:
         raise Invalid(f"the walk has {total} frames, at most {max_images} in one request", field="frames")
+    check_answer(form, signature, total, field="frames", walk=True)
     check_truncation(signature.prior, request.truncation)
     if signature.classes is None:
         check_classes(signature, request.class_idx, total)

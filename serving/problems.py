@@ -13,7 +13,6 @@ from models.errors import GenserveError, LoadError
 from serving.errors import Busy
 
 MEDIA_TYPE = "application/problem+json"
-Headers = dict[str, str]
 
 log = structlog.get_logger("genserve.problems")
 

@@ -1,5 +1,5 @@
 """uvicorn's HTTP protocol with the limits that it lacks: slow or huge headers, connections that never ask, readers
-that never read. Knows no routes.
+that never read, too many at once. Knows no routes.
 """
 
 import asyncio
@@ -10,15 +10,23 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.middleware import request_id
 from serving.problems import MEDIA_TYPE, Problem
 
-HEADER_SECONDS = 10.0  # from connecting, or from a request's first byte, to the end of its headers
-HEADER_BYTES = 64 * 1024
-FLUSH_SECONDS = 30.0  # for a reader to take what was written before the connection is cut
-
-PHRASES = {400: "Bad request", 408: "Request timeout", 431: "Request header fields too large"}
+PHRASES = {400: "Bad request", 408: "Request timeout", 431: "Request header fields too large", 503: "Overloaded"}
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    Args:
+        header_seconds: from connecting, or from a request's first byte, to the end of its headers.
+        header_bytes: of one request's headers.
+        flush_seconds: for a reader to take what was written before the connection is cut.
+        max_connections: open at once; one more is answered 503 and closed.
+    """
+
+    header_seconds = 10.0
+    header_bytes = 64 * 1024
+    flush_seconds = 30.0
+    max_connections = 10_000
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 uvicorn's own
         super().__init__(*arguments, **options)
@@ -27,9 +35,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client connected: its headers are due."""
+        """A client connected: its headers are due, unless too many are here already."""
         super().connection_made(transport)
-        self._expect_headers()
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, f"{self.max_connections} connections are open")
+        else:
+            self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It left."""
@@ -41,13 +52,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._in_headers and self._header_bytes > HEADER_BYTES:  # and still not whole
-            self._refuse(431, f"the headers are above {HEADER_BYTES} bytes")
+        if self._in_headers and self._header_bytes > self.header_bytes:  # and still not whole
+            self._refuse(431, f"the headers are above {self.header_bytes} bytes")
 
     def on_message_begin(self) -> None:
         """A request's first byte: the rest of its headers is due."""
         super().on_message_begin()
-        if not self._in_headers:
+        if not self._in_headers:  # a later one on the same connection
+            self._header_bytes = 1  # of this chunk, which may be the end of the last body for the rest
             self._expect_headers()
 
     def on_headers_complete(self) -> None:
@@ -60,7 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """An idle connection ends; one whose reader does not take its last answer is cut."""
         super().timeout_keep_alive_handler()
-        self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
+        self.loop.call_later(self.flush_seconds, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         """Bytes that are no HTTP."""
@@ -69,7 +81,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _expect_headers(self) -> None:
         self._in_headers = True
         self._stop_timer()
-        self._header_timer = self.loop.call_later(HEADER_SECONDS, self._late)
+        self._header_timer = self.loop.call_later(self.header_seconds, self._late)
 
     def _stop_timer(self) -> None:
         if self._header_timer is not None:
@@ -78,7 +90,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _late(self) -> None:
         if self._header_bytes:
-            self._refuse(408, f"the headers did not arrive within {HEADER_SECONDS:g} s")
+            self._refuse(408, f"the headers did not arrive within {self.header_seconds:g} s")
         else:
             self.transport.close()
 
@@ -87,9 +99,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         body = Problem(title=PHRASES[status], status=status, detail=detail).body()
+        more = "retry-after: 1\r\n" if status == 503 else ""
         head = (
             f"HTTP/1.1 {status} {PHRASES[status]}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            f"x-request-id: {request_id(None)}\r\nconnection: close\r\n\r\n"
+            f"x-request-id: {request_id(None)}\r\n{more}connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()

@@ -10,6 +10,7 @@ from litestar.params import FromPath
 
 from models.errors import Invalid, NotFound
 from models.latents import MAX_SEED
+from serving.encoders import ENCODER_VERSIONS
 from serving.errors import NotReady
 from serving.live import LiveModel
 from serving.metrics import CONTENT_TYPE
@@ -100,7 +101,7 @@ async def _image(service: Service, request: AnyRequest, asked: str, file: FromPa
     model = await service.live.get(asked)
     if model.manifest.kind != "image":
         raise Invalid(f"{model.version} draws {model.manifest.kind}s, which have no {form}", field="format")
-    order = order_image(seed, decode_query(query_of(request), ImageQuery), model)
+    order = order_image(seed, decode_query(query_of(request), ImageQuery), model, form)
     etag = _etag(model, order, form)
     headers = {"etag": etag, "cache-control": IMMUTABLE}
     if _has(request.headers.get("if-none-match"), etag):
@@ -110,7 +111,7 @@ async def _image(service: Service, request: AnyRequest, asked: str, file: FromPa
 
 def _etag(model: LiveModel, order: Order, form: str) -> str:
     """A strong validator: equal ones mean equal bytes."""
-    facts = (model.manifest.digest, model.numerics, str(model.version), order[1:4], form)
+    facts = (model.manifest.digest, model.numerics, str(model.version), order[1:4], form, ENCODER_VERSIONS)
     return f'"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}"'
 
 

@@ -12,11 +12,12 @@ from models.latents import Drawn as LatentDraw
 from models.latents import draw
 from models.manifest import Signature
 from serving.batcher import Batcher
-from serving.cache import SampleKey
+from serving.cache import SampleKey, value_bytes
 from serving.cache_memory import MemoryCache
 from serving.cache_redis import RedisCache
 from serving.flights import Flights
 from serving.live import LiveModel
+from serving.offload import offload
 from serving.orders import LatentOrder, Order
 from serving.schedule import Deadline
 
@@ -90,10 +91,11 @@ class Sampler:
         missing = [key for key in distinct if key not in samples]
         fetched: dict[SampleKey, Fetched] = {}
         if missing:
-            fetched = await self._flights.get(missing, deadline, partial(self._fetch, order.model))
+            work = partial(self._fetch, order.model, order.repeatable)
+            fetched = await self._flights.get(missing, deadline, work)
             samples.update((key, one.sample) for key, one in fetched.items())
         return Drawn(
-            np.stack([samples[key] for key in keys]),
+            await offload(len(keys) * value_bytes(form), np.stack, [samples[key] for key in keys]),
             order.seeds,
             classes,
             self._state(len(distinct), fetched.values()),
@@ -123,15 +125,25 @@ class Sampler:
             if cache is not None:
                 await cache.close()
 
-    async def _fetch(self, model: LiveModel, keys: list[SampleKey], deadline: Deadline) -> dict[SampleKey, Fetched]:
-        """The work of one flight: the shared tier, then the network for the rest; the local tier keeps both."""
+    async def _fetch(
+        self, model: LiveModel, repeatable: bool, keys: list[SampleKey], deadline: Deadline
+    ) -> dict[SampleKey, Fetched]:
+        """The work of one flight: the shared tier, then the network for the rest; the local tier keeps both.
+
+        What nobody chose the seeds of (not `repeatable`) nobody will ask for again: it must not push out what is.
+        """
+        if not repeatable:
+            return await self._compute(model, keys, deadline)
         found = await self._shared.get_many(keys, model.form) if self._shared else {}
         fetched = {key: Fetched(sample, True, 0.0, 0.0) for key, sample in found.items()}
         missing = [key for key in keys if key not in found]
         if missing:
-            fetched.update(await self._compute(model, missing, deadline))
+            made = await self._compute(model, missing, deadline)
+            fetched.update(made)
+            if self._shared:
+                self._shared.put_later({key: one.sample for key, one in made.items()}, model.form)
         if self._local:
-            self._local.keep({key: one.sample for key, one in fetched.items()})
+            await self._local.put_many({key: one.sample for key, one in fetched.items()}, model.form)
         return fetched
 
     async def _compute(
@@ -140,8 +152,6 @@ class Sampler:
         classes = [key.class_idx for key in keys if key.class_idx is not None]
         drawn = await _draw(model.manifest.signature, [key.seed for key in keys], classes or None, keys[0].truncation)
         made = await self._batcher.generate(model, drawn.z, drawn.class_idx, deadline=deadline)
-        if self._shared:
-            self._shared.put_later(dict(zip(keys, made.samples, strict=True)), model.form)
         return {
             key: Fetched(sample, False, made.queue_seconds, made.inference_seconds)
             for key, sample in zip(keys, made.samples, strict=True)

@@ -71,7 +71,7 @@ class Service:
         asked = decode_body(await json_body(request), SampleRequest)
         model = await self.live.get(asked.model)
         form = choose_format(asked.format, request.headers.get("accept"), operation="sample", kind=model.manifest.kind)
-        order = order_samples(asked, model, max_images=self.settings.max_images)
+        order = order_samples(asked, model, form, max_images=self.settings.max_images)
         if isinstance(order, Order):
             return await self.answer_order(order, form, deadline)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
@@ -85,7 +85,7 @@ class Service:
         model = await self.live.get(asked.model)
         form = choose_format(asked.format, request.headers.get("accept"), operation="walk", kind=model.manifest.kind)
         # Up to 10 ms for the longest walk: too long for the event loop.
-        order = await asyncio.to_thread(order_walk, asked, model, max_images=self.settings.max_images)
+        order = await asyncio.to_thread(order_walk, asked, model, form, max_images=self.settings.max_images)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
         answer, seconds = await self._encode(drawn, encode_walk, model, drawn, form, fps=asked.fps)
         return self.respond(model, drawn, answer, seconds)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[2]
 SERVE = """
 import argparse, sys
 from serving.arguments import add_serve_arguments
+from serving.protocol import GuardedProtocol
 from serving.server import serve
+for name, value in {limits!r}.items():
+    setattr(GuardedProtocol, name, value)
 parser = argparse.ArgumentParser()
 add_serve_arguments(parser)
 sys.exit(serve(parser.parse_args()))
@@ -32,9 +35,11 @@ sys.exit(serve(parser.parse_args()))
 
 async def until(predicate, seconds: float = 20.0) -> None:
     """Let the event loop turn until the predicate is true."""
+    pause = asyncio.Event()
     async with asyncio.timeout(seconds):
-        while not predicate():  # noqa: ASYNC110 what is waited for has no event
-            await asyncio.sleep(0.002)
+        while not predicate():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pause.wait(), 0.002)
 
 
 @contextlib.asynccontextmanager
@@ -116,16 +121,26 @@ def free_port() -> int:
 
 
 class Server:
-    """`genserve serve` in a process of its own, on a free port."""
+    """`genserve serve` in a process of its own, on a free port, with other limits of its protocol where given."""
 
-    def __init__(self, models: Path, log: Path, **settings: object) -> None:
+    def __init__(
+        self, models: Path, log: Path, *, limits: Mapping[str, float] | None = None, **settings: object
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("GENSERVE_")}
         ours = {f"GENSERVE_{name.upper()}": str(value) for name, value in settings.items()}
         self._log = log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, "--models", str(models), "--port", str(self.port)],
+            [
+                sys.executable,
+                "-c",
+                SERVE.format(limits=dict(limits or {})),
+                "--models",
+                str(models),
+                "--port",
+                str(self.port),
+            ],
             env={**kept, **ours, "PYTHONPATH": str(ROOT)},
             cwd=models,
             stderr=self._log,

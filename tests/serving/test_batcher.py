@@ -1,10 +1,12 @@
 """The batcher, with networks that run when told to."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
 
+from serving import batcher as batcher_module
 from serving.batcher import Batcher
 from serving.errors import DeadlineExceeded, QueueFull
 from serving.schedule import Deadline, Schedule
@@ -112,6 +114,24 @@ async def test_a_large_request_is_cut_and_put_together_in_order(batcher, network
     assert answer.samples[:, 0].tolist() == [10.0 * i for i in range(40)]
     assert max(log.batches) <= 16
     assert sum(log.batches) == 40
+
+
+async def test_large_parts_are_put_together_off_the_event_loop(batcher, network, monkeypatch):
+    """40 samples of 16 KB: copying them is no work for the thread that answers everybody."""
+    threads = []
+    joined = batcher_module._joined
+
+    def record(parts):
+        threads.append(threading.get_ident())
+        return joined(parts)
+
+    monkeypatch.setattr(batcher_module, "_joined", record)
+    network.release(10)
+    z = np.arange(40 * 4096, dtype=np.float32).reshape(40, 4096)
+    answer = await batcher.generate(network, z, None, deadline=NEVER)
+    assert (answer.samples == z * 10).all()
+    assert len(threads) > len(network.batches)  # one for each batch's latents, and one for the samples
+    assert threading.get_ident() not in threads
 
 
 async def test_what_is_too_much_is_refused_at_once(batcher, network, log):

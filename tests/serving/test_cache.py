@@ -1,6 +1,8 @@
 """One contract over both backends, then what each has alone."""
 
 import asyncio
+import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ import redis as redis_client
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving import cache_memory, cache_redis
 from serving.cache import Form, SampleKey, decode_entry, encode_entry
 from serving.cache_memory import ENTRY_OVERHEAD_BYTES, ByteLRU, MemoryCache
-from serving.cache_redis import RedisCache
+from serving.cache_redis import FAILURES_TO_OPEN, RedisCache
 from serving.errors import SettingsError
 from tests.serving.kit import Log, Redis, free_port, until
 
@@ -129,11 +132,11 @@ def test_an_old_entry_is_gone():
     assert lru.bytes == 0
 
 
-def test_a_kept_sample_does_not_keep_its_batch(log):
+async def test_a_kept_sample_does_not_keep_its_batch(log):
     """A view of 16 images must not pin all of them."""
     cache = MemoryCache(ByteLRU(max_bytes=10**6, ttl_seconds=60), log)
     batch = np.zeros((16, 8, 8, 3), np.uint8)
-    cache.keep({key(1): batch[3]})
+    await cache.put_many({key(1): batch[3]}, IMAGE)
     assert cache.find([key(1)], IMAGE)[key(1)].base is None
 
 
@@ -157,7 +160,7 @@ def test_a_damaged_entry_is_never_served(data):
 # Redis.
 
 
-async def test_pieces_of_at_most_a_megabyte_in_one_round_trip(redis, log):
+async def test_pieces_of_at_most_a_megabyte(redis, log):
     """Sixteen images of 256 KB are asked for with four commands."""
     cache = RedisCache(redis.url, timeout_seconds=5, ttl_seconds=60, observer=log)
     form = Form("image", (256, 512, 2))
@@ -170,6 +173,74 @@ async def test_pieces_of_at_most_a_megabyte_in_one_round_trip(redis, log):
         assert 0 < direct.ttl(key(0).text()) <= 60
     assert len(found) == 16
     await cache.close()
+
+
+@contextlib.asynccontextmanager
+async def stalling(port, after):
+    """A way to a Redis whose connections each fall silent after so many bytes of answers."""
+
+    async def forward(reader, writer, left):
+        while left > 0 and (data := await reader.read(min(left, 65536))):
+            left -= len(data)
+            writer.write(data)
+            await writer.drain()
+
+    async def connect(reader, writer):
+        answers, questions = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(forward(reader, questions, 10**12), forward(answers, writer, after))
+        for end in (questions, writer):
+            end.close()
+
+    async with await asyncio.start_server(connect, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_lookup_that_takes_too_long_keeps_what_came_and_is_no_failure(redis, log):
+    """256 images of 192 KB do not arrive in time, again and again: others still find theirs."""
+    form = Form("image", (256, 256, 3))
+    samples = {key(i): np.full(form.shape, i, np.uint8) for i in range(256)}
+    direct = RedisCache(redis.url, timeout_seconds=20, ttl_seconds=60, observer=Log())
+    await direct.put_many(samples, form)
+    await direct.close()
+    async with stalling(redis.port, after=2_500_000) as port:
+        cache = RedisCache(f"redis://127.0.0.1:{port}", timeout_seconds=0.3, ttl_seconds=60, observer=log)
+        for _ in range(FAILURES_TO_OPEN + 1):
+            found = await cache.get_many(list(samples), form)
+            assert 5 <= len(found) <= 12
+            assert all((sample == samples[key]).all() for key, sample in found.items())
+        assert cache.available
+        assert set(await cache.get_many([key(7)], form)) == {key(7)}
+        assert sum(log.lookups.values()) == 256 * (FAILURES_TO_OPEN + 1) + 1
+        await cache.close()
+
+
+async def test_large_samples_are_hashed_and_copied_off_the_event_loop(redis, log, monkeypatch):
+    """16 MB through both tiers: no piece of the work runs on the loop's own thread."""
+    form = Form("image", (256, 256, 3))
+    samples = {key(i): np.full(form.shape, i, np.uint8) for i in range(64)}
+    threads = {}
+
+    def watched(module, name):
+        work = getattr(module, name)
+
+        def record(*arguments):
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return work(*arguments)
+
+        monkeypatch.setattr(module, name, record)
+
+    watched(cache_redis, "encode_entry")
+    watched(cache_redis, "decode_entry")
+    watched(cache_memory, "_copied")
+    shared = RedisCache(redis.url, timeout_seconds=20, ttl_seconds=60, observer=log)
+    local = MemoryCache(ByteLRU(max_bytes=10**8, ttl_seconds=60), log)
+    await shared.put_many(samples, form)
+    await local.put_many(await shared.get_many(list(samples), form), form)
+    assert set(local.find(samples, form)) == set(samples)
+    assert set(threads) == {"encode_entry", "decode_entry", "_copied"}
+    assert threading.get_ident() not in set().union(*threads.values())
+    await shared.close()
 
 
 async def test_damaged_and_foreign_entries_in_redis_are_misses(redis, shared, log):

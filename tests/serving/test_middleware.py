@@ -86,8 +86,11 @@ async def app(tmp_path, gate):
 
 def counted(app, status):
     line = f'genserve_requests_total{{method="POST",route="/sample",status="{status}"}}'
-    text = app.service.metrics.exposition().decode()
-    return sum(float(row.rsplit(" ", 1)[1]) for row in text.splitlines() if row.startswith(line))
+    return sum(float(row.rsplit(" ", 1)[1]) for row in exposition(app).splitlines() if row.startswith(line))
+
+
+def exposition(app):
+    return app.service.metrics.exposition().decode()
 
 
 def ask(app, body=b"{}", **options):
@@ -109,6 +112,7 @@ async def test_a_client_that_leaves_cancels_its_work(app, gate):
     await asyncio.gather(first.task, staying.task)
     assert (first.status, staying.status, leaving.status) == (200, 200, None)
     assert sum(len(batch) for batch in gate.batches) == 2
+    assert 'genserve_queue_rejected_images_total{reason="deadline"} 0.0' in exposition(app)  # it had time left
     assert (counted(app, 200), counted(app, 499)) == (2, 1)
 
 
@@ -146,6 +150,7 @@ async def test_a_deadline_that_passes_is_504_and_the_work_is_not_run(app, gate):
     gate.release(5)
     await first.task
     assert len(gate.batches) == 1
+    assert 'genserve_queue_rejected_images_total{reason="deadline"} 1.0' in exposition(app)
 
 
 async def test_a_full_queue_is_429_with_retry_after_and_costs_nothing(app, gate):
@@ -204,3 +209,20 @@ async def test_a_body_that_does_not_arrive_is_408(app):
     leaving.leave()
     await leaving.task
     assert leaving.sent == []
+
+
+async def test_all_bodies_together_are_bounded(app):
+    """One above the bound is 503 with Retry-After; when another ends there is room again."""
+    front = Front(app, metrics=Metrics(), draining=lambda: False, max_bodies_bytes=1000)
+    holding = Connection(front, body=b" " * 900)
+    holding.body(b" " * 800, more=True)
+    await until(lambda: front.bodies_bytes == 800)
+    refused = ask(front, b" " * 300)
+    await refused.task
+    assert refused.status == 503
+    assert int(dict(refused.sent[0]["headers"])[b"retry-after"]) >= 1
+    holding.leave()
+    await holding.task
+    wrong = ask(front, b" " * 300)
+    await wrong.task
+    assert (wrong.status, front.bodies_bytes) == (400, 0)

@@ -67,6 +67,13 @@ async def test_everything_that_changes_the_image_changes_its_validator(client):
     assert len(set(etags)) == len(paths)
 
 
+async def test_another_encoder_has_another_validator(client, monkeypatch):
+    """A release of Pillow may compress the same pixels to other bytes."""
+    before = (await client.get(IMAGE)).headers["etag"]
+    monkeypatch.setattr("serving.routes.ENCODER_VERSIONS", ("pillow 999",))
+    assert (await client.get(IMAGE)).headers["etag"] != before
+
+
 @pytest.mark.parametrize(
     ("path", "status", "field"),
     [
@@ -132,6 +139,28 @@ async def test_a_version_shows_manifest_and_verdicts(client):
     assert (await client.get("/models/tiny/versions/1")).json()["serving"] is None
     history = (await client.get("/models/tiny")).json()["history"]
     assert [event["event"] for event in history][:3] == ["published", "judged", "promoted"]
+
+
+async def test_the_catalogue_names_no_person_and_no_path(tmp_path):
+    """Who did something and where a data set lay stay in the repository; a data set's name is told."""
+    repository = Repository(tmp_path)
+    version = promote_tiny(repository)
+    manifest = version.manifest()
+    async with running(create_app(Settings(threads=1), repository)) as client:
+        for data in ("/home/jane/pictures", "C:\\pictures", "../x.npz", "fashion-mnist"):
+            provenance = msgspec.structs.replace(
+                manifest.provenance, data=data, configuration={"data": data, "loss": "hinge"}
+            )
+            path = version.path / "manifest.json"
+            path.write_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, provenance=provenance)))
+            document = (await client.get("/models/tiny/versions/1")).json()["manifest"]["provenance"]
+            told = {"data": data} if data == "fashion-mnist" else {}
+            assert document["configuration"] == {"loss": "hinge", **told}
+            assert document.get("data") == told.get("data")
+        history = (await client.get("/models/tiny")).json()["history"]
+        assert repository.history("tiny")[0].by
+        assert len(history) == 3
+        assert not [event for event in history if "by" in event]
 
 
 async def test_the_sample_grid(client):

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import re
+import threading
 import zipfile
 
 import msgspec
@@ -13,7 +14,10 @@ from PIL import Image
 
 from models.generator import Generator
 from models.latents import draw, draw_untruncated
+from models.repository import Repository
+from models.testkit import promote_tiny, tiny_signature
 from serving.app import create_app
+from serving.settings import Settings
 from tests.serving.kit import field_of, running
 
 
@@ -96,12 +100,33 @@ async def test_truncation_changes_the_image_smoothly_and_is_part_of_the_address(
 
 
 async def test_without_a_seed_the_server_draws_one_and_reports_it(client):
-    """Asking for the reported seed gives the same bytes; two draws differ."""
+    """Asking for the reported seed gives the same bytes; two draws differ; the cache keeps only what was asked for."""
     first, second = await sample(client, num_images=3), await sample(client, num_images=3)
     assert first.headers["x-seed"] != second.headers["x-seed"]
     again = await sample(client, seed=int(first.headers["x-seed"]), num_images=3)
     assert again.content == first.content
-    assert again.headers["x-cache"] == "hit"
+    assert again.headers["x-cache"] == "miss"
+    once_more = await sample(client, seed=int(first.headers["x-seed"]), num_images=3)
+    assert once_more.headers["x-cache"] == "hit"
+
+
+async def test_large_samples_are_stacked_off_the_event_loop(tmp_path, monkeypatch):
+    """Eight of 192 KB, drawn and then from the cache."""
+    repository = Repository(tmp_path)
+    promote_tiny(repository, signature=tiny_signature(shape=(256, 256, 3)))
+    threads = []
+    stack = np.stack
+
+    def record(parts):
+        threads.append(threading.get_ident())
+        return stack(parts)
+
+    async with running(create_app(Settings(threads=1), repository)) as client:
+        monkeypatch.setattr("serving.sampler.np.stack", record)
+        for form in ("npy", "zip"):
+            assert (await sample(client, seed=7, num_images=8, format=form)).status_code == 200
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 async def test_classes(client):
