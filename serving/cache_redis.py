@@ -110,7 +110,11 @@ class RedisCache:
 
     async def _read(self, keys: Sequence[SampleKey], form: Form, entries: list[Any]) -> None:
         """Append what Redis has for each key, piece by piece: a lookup that runs out of time keeps what came."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._timeout_seconds
         for piece in _pieces(keys, form):
+            if loop.time() > end:  # redis-py may swallow the cancellation that says so
+                raise TimeoutError
             entries += await self._redis.mget([key.text() for key in piece])
 
     async def _try(self, call: Awaitable[object], progress: Sized) -> bool:

@@ -215,6 +215,21 @@ async def test_a_lookup_that_takes_too_long_keeps_what_came_and_is_no_failure(re
         await cache.close()
 
 
+async def test_a_client_that_swallows_its_cancellation_is_stopped_all_the_same(shared, monkeypatch):
+    """The second of five pieces is not asked for once the time is over."""
+    asked = []
+
+    async def mget(names):
+        asked.append(len(names))
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return [None] * len(names)
+
+    monkeypatch.setattr(shared._redis, "mget", mget)
+    assert await shared.get_many([key(i) for i in range(20)], Form("image", (512, 512, 1))) == {}
+    assert asked == [4]
+
+
 async def test_large_samples_are_hashed_and_copied_off_the_event_loop(redis, log, monkeypatch):
     """16 MB through both tiers: no piece of the work runs on the loop's own thread."""
     form = Form("image", (256, 256, 3))
