@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from models.errors import GenserveError
+from models.version import code_version
 from serving.arguments import add_serve_arguments
 from trainer.arguments import add_export_arguments, add_train_arguments
 from trainer.extractor_arguments import add_extractor_arguments
@@ -39,9 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `head` does
         sys.stderr.close()
         return 0
+    except OSError as error:
+        print(f"genserve: {_told(error)}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("genserve: interrupted", file=sys.stderr)
         return 130
+
+
+def _told(error: OSError) -> str:
+    """Which file, and what is the matter with it."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -150,16 +159,10 @@ def _drawing(parser: argparse.ArgumentParser) -> None:
 
 
 class _Version(argparse.Action):
-    """Prints the version; looking it up costs more than the rest of --help, so only when asked."""
+    """Prints the version, which is looked up only when asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib import metadata
-
-        try:
-            version = metadata.version("genserve")
-        except metadata.PackageNotFoundError:
-            version = "(not installed)"
-        print(f"genserve {version}")
+        print(f"genserve {code_version()}")
         parser.exit()
 
 

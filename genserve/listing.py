@@ -6,7 +6,6 @@ import sys
 
 import msgspec
 
-from models.errors import NotFound
 from models.places import readable_repository
 from models.records import Event, Verdict
 from models.repository import Repository, Version
@@ -17,9 +16,7 @@ def models(args: argparse.Namespace) -> int:
     """Print models and versions; for one model its history too."""
     repository = readable_repository()
     names = [args.name] if args.name else repository.names()
-    if args.name and not repository.versions(args.name):
-        raise NotFound(f"there is no model {args.name!r} (models here: {', '.join(repository.names())})", field="model")
-    rows = [_row(repository, version) for name in names for version in repository.versions(name)]
+    rows = [_row(repository, version) for name in names for version in repository.require(name)]
     if args.json:
         history = {"history": msgspec.to_builtins(repository.history(args.name))} if args.name else {}
         json.dump({"repository": str(repository.root), "versions": rows, **history}, sys.stdout, indent=2)
@@ -34,8 +31,8 @@ def models(args: argparse.Namespace) -> int:
 def verify(args: argparse.Namespace) -> int:
     """Check every file of the repository; 1 if anything is wrong."""
     repository = readable_repository()
-    if args.name and not repository.versions(args.name):
-        raise NotFound(f"there is no model {args.name!r} (models here: {', '.join(repository.names())})", field="model")
+    if args.name:
+        repository.require(args.name)
     faults = 0
     for finding in verify_repository(repository, args.name):
         print(f"{'ok    ' if finding.fault is None else 'FAULT '} {finding.subject}", end="")

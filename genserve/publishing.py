@@ -7,26 +7,23 @@ import numpy as np
 
 from models.datasets import Dataset, load_dataset
 from models.errors import Invalid, NotFound, Refused
-from models.export_record import FILE_NAME, ExportRecord, read_export_record
+from models.export_record import MODEL_NAME, ExportRecord, read_export_record, record_path
 from models.foreign import is_stamped
 from models.generator import Generator, sha256
 from models.judge import describe_reference
 from models.manifest import Classes, Provenance
 from models.places import writable_repository
-from models.publish import code_version
 from models.publish import publish as publish_version
 from models.records import Reference
 from models.repository import check_name
 from models.sources import SOURCES
+from models.version import code_version
 
 
 def publish(args: argparse.Namespace) -> int:
     """Add a generator to the repository; prints name@version."""
     check_name(args.name)
-    path, record = _find(Path(args.source))
-    model = path.read_bytes()
-    if record is not None and record.digest != sha256(model):
-        raise Refused(f"{path} is not the file that its {FILE_NAME} describes: export the run again", field="source")
+    model, record = _find(Path(args.source))
     spec = args.data or (record.data if record is not None else None)
     dataset = load_dataset(spec) if spec is not None else None
     if dataset is not None:
@@ -45,16 +42,29 @@ def publish(args: argparse.Namespace) -> int:
     return 0
 
 
-def _find(source: Path) -> tuple[Path, ExportRecord | None]:
-    """The ONNX file, and what the trainer says of it; None for a file that comes without."""
+def _find(source: Path) -> tuple[bytes, ExportRecord | None]:
+    """The ONNX file's content, and what the trainer says of it; None for a file that comes without."""
     if source.is_dir():
-        path = source / "export" / "model.onnx"
+        path = source / "export" / MODEL_NAME
         if not path.is_file():
             raise NotFound(f"{source} has no export: run `genserve export {source}` first", field="source")
-        return path, read_export_record(path.with_name(FILE_NAME))
+        model, record = path.read_bytes(), read_export_record(record_path(path))
+        if record.digest != sha256(model):
+            raise Refused(f"{path} is not the file that its record describes: export the run again", field="source")
+        return model, record
     if not source.is_file():
         raise NotFound(f"{source} is neither an ONNX file nor the folder of a run", field="source")
-    return source, None
+    model = source.read_bytes()
+    return model, _record_beside(source, model)
+
+
+def _record_beside(path: Path, model: bytes) -> ExportRecord | None:
+    """What an export wrote beside its file; None where there is nothing, or it is about another file."""
+    beside = record_path(path)
+    if not is_stamped(model) or not beside.is_file():
+        return None
+    record = read_export_record(beside)
+    return record if record.digest == sha256(model) else None
 
 
 def _check_shape(model: bytes, dataset: Dataset) -> None:

@@ -5,9 +5,11 @@ A data set is named (fashion-mnist, mnist), or it is a folder of images, a folde
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,27 +103,49 @@ def _idx_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64] | No
     """All *-idx3-ubyte files of a folder, in order of their names, with the labels beside them."""
     image_paths = sorted(folder.glob("*-idx3-ubyte*"))
     label_paths = [path.with_name(path.name.replace("images-idx3", "labels-idx1")) for path in image_paths]
-    images = np.concatenate([read_idx(path) for path in image_paths])
+    images = _joined(image_paths)
     if not all(label.exists() and label != image for image, label in zip(image_paths, label_paths, strict=True)):
         return images, None
-    return images, np.concatenate([read_idx(path) for path in label_paths]).astype(np.int64)
+    return images, _joined(label_paths).astype(np.int64)
+
+
+def _joined(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    """IDX files end to end; all must hold samples of one shape."""
+    arrays = [read_idx(path) for path in paths]
+    shape = arrays[0].shape[1:]
+    for path, array in zip(paths, arrays, strict=True):
+        if array.shape[1:] != shape:
+            raise DataError(f"{path}: samples are {array.shape[1:]}, those of {paths[0].name} {shape}", field="data")
+    return np.concatenate(arrays)
 
 
 def _npz(path: Path) -> tuple[Samples, NDArray[np.int64] | None, tuple[str, ...] | None]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz without pickled objects ({error})", field="data") from error
+    arrays = _arrays(path)
     if len(arrays.keys() & {"images", "samples"}) != 1:
         raise DataError(f"{path}: needs one of `images` and `samples`, holds {sorted(arrays)}", field="data")
     names = arrays.get("class_names")
+    if names is not None and (names.ndim != 1 or names.dtype.kind not in "Uiu"):
+        raise DataError(f"{path}: class_names are {names.dtype} {names.shape}, must be [K] strings", field="data")
     class_names = None if names is None else tuple(str(name) for name in names)
     if "images" in arrays and arrays["images"].dtype != np.uint8:
         raise DataError(f"{path}: images are {arrays['images'].dtype}, must be uint8", field="data")
     if "samples" in arrays:
+        if arrays["samples"].dtype.kind not in "fiu":
+            raise DataError(f"{path}: samples are {arrays['samples'].dtype}, must be real numbers", field="data")
         return arrays["samples"].astype(np.float32), arrays.get("labels"), class_names
     return arrays["images"], arrays.get("labels"), class_names
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz, by name."""
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: a single array (.npy), not an .npz archive", field="data")
+        with archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a readable .npz without pickled objects ({error})", field="data") from error
 
 
 def _dataset(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models import random_features
 from models.datasets import Dataset
 from models.errors import DataError, GenserveError, LoadError, NotFound
-from models.files import write_file
+from models.files import pretty_json, write_file
 from models.graph import external_tensors
 from models.manifest import Kind
 from models.runtime import available_cores, make_session
@@ -248,7 +248,7 @@ def write_extractor(folder: Path, model: onnx.ModelProto, manifest: ExtractorMan
     Extractor(data, complete, threads=1)
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "model.onnx", data)
-    write_file(folder / "manifest.json", msgspec.json.format(msgspec.json.encode(complete), indent=2) + b"\n")
+    write_file(folder / "manifest.json", pretty_json(complete))
     return folder
 
 

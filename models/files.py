@@ -1,4 +1,4 @@
-"""Writes that survive being killed: whole or not at all. Knows nothing of what is written.
+"""Writes that survive being killed: whole or not at all. Knows nothing of what the files mean.
 
 Every write of the model repository goes through this file.
 """
@@ -6,16 +6,27 @@ Every write of the model repository goes through this file.
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put data at path atomically: a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write_file(temporary, data)
-    os.replace(temporary, path)  # noqa: PTH105 the syscall's own name says what it promises
+    """Put data at path atomically: a reader sees the old content or the new, never a part.
+
+    Raises:
+        OSError: it could not be written; the old content is still there, and nothing else.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        write_file(temporary, data)
+        os.replace(temporary, path)  # noqa: PTH105 the syscall's own name says what it promises
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -74,6 +85,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def pretty_json(value: object) -> bytes:
+    """A file's worth of JSON that a person can read: a struct, or what msgspec encodes otherwise."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 @contextlib.contextmanager

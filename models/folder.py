@@ -1,5 +1,7 @@
 """Reads a folder of images of any size and mode as one array, subfolders as classes. Knows nothing of splits."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ def read_folder(
     """The images [N, R, R, C] uint8, their labels [N] and the classes' names; the latter two None without subfolders.
 
     Each image is cropped to its centre square and resized with antialiasing. C is 1 if every image is grey, else 3;
-    transparency is laid over white.
+    transparency is laid over white. At most one image is in memory at its own size.
 
     Args:
         folder: images directly in it, or in subfolders named after their classes.
@@ -39,16 +41,13 @@ def read_folder(
     paths = image_files(folder)
     if not paths:
         raise DataError(f"{folder}: no image files ({', '.join(sorted(SUFFIXES))})", field="data")
-    images = _opened(paths, folder)
-    extent = resolution or common_resolution([min(image.size) for image in images])
-    grey = all(image.mode == "L" for image in images)
-    samples = np.stack([_square(image, extent, "L" if grey else "RGB") for image in images])
     classes = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
     names = tuple(sorted(set(classes)))
+    if "" in names and len(names) > 1:
+        raise DataError(f"{folder}: images beside the class folders {', '.join(names[1:])}; move them", field="data")
+    samples = _read_images(paths, folder, resolution)
     if names == ("",):
         return samples, None, None
-    if "" in names:
-        raise DataError(f"{folder}: images beside the class folders {', '.join(names[1:])}; move them", field="data")
     return samples, np.array([names.index(name) for name in classes], dtype=np.int64), names
 
 
@@ -60,19 +59,40 @@ def common_resolution(sides: list[int]) -> int:
     return max((r for r in RESOLUTIONS if r <= limit), default=RESOLUTIONS[0])
 
 
-def _opened(paths: list[Path], folder: Path) -> list[Image.Image]:
-    images, broken = [], []
+def _read_images(paths: list[Path], folder: Path, resolution: int | None) -> NDArray[np.uint8]:  # -> [N, R, R, C]
+    """Two passes: sizes and modes are in the files' headers, and only then are pixels decoded, file by file."""
+    broken: dict[Path, Exception] = {}
+    headers = {}
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                images.append(_plain(ImageOps.exif_transpose(image)))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            broken.append(f"{path.relative_to(folder)} ({error})")
+        with _noted(path, broken), Image.open(path) as image:
+            headers[path] = (min(image.size), _is_grey(image))
+    extent = resolution or common_resolution([side for side, _ in headers.values()] or [RESOLUTIONS[0]])
+    mode = "L" if all(grey for _, grey in headers.values()) else "RGB"
+    samples = np.empty((len(paths), extent, extent, len(mode)), np.uint8)
+    for i, path in enumerate(paths):
+        if path in headers:
+            with _noted(path, broken), Image.open(path) as image:
+                samples[i] = _square(_plain(ImageOps.exif_transpose(image)), extent, mode)
     if broken:
-        more = f" and {len(broken) - NAMED_AT_MOST} more" if len(broken) > NAMED_AT_MOST else ""
-        named = "; ".join(broken[:NAMED_AT_MOST])
-        raise DataError(f"{folder}: {len(broken)} broken image files: {named}{more}", field="data")
-    return images
+        told = [f"{path.relative_to(folder)} ({broken[path]})" for path in paths if path in broken]
+        more = f" and {len(told) - NAMED_AT_MOST} more" if len(told) > NAMED_AT_MOST else ""
+        named = "; ".join(told[:NAMED_AT_MOST])
+        raise DataError(f"{folder}: {len(told)} broken image files: {named}{more}", field="data")
+    return samples
+
+
+@contextlib.contextmanager
+def _noted(path: Path, broken: dict[Path, Exception]) -> Iterator[None]:
+    """Whatever makes a file unreadable is noted and gone past, so that all broken files are named at once."""
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        broken[path] = error
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether _plain makes it grey; known from the header."""
+    return image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
 
 
 def _plain(image: Image.Image) -> Image.Image:

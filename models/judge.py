@@ -19,12 +19,12 @@ from models.manifest import Signature
 from models.measures import Comparison, Floor, Measures, Parity
 from models.measuring import Measured, draw_fakes, measure, measure_distance, measure_floor
 from models.policy import Policy, make_policy
-from models.publish import code_version
 from models.records import Number, Reference, Verdict
 from models.reference import RealFeatures, Stage, cache_folder
 from models.repository import Repository, Version, now
 from models.runtime import available_cores
 from models.splits import SPLIT_NAMES
+from models.version import code_version
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

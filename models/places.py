@@ -1,6 +1,7 @@
 """Finds the model repository that commands and servers mean. Knows nothing of what is in it."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +29,19 @@ def writable_repository(environment: Mapping[str, str] = os.environ) -> Reposito
     if root.exists() and root.resolve() == ZOO.resolve():
         raise Refused(f"{root} is the shipped zoo, which is read-only: set GENSERVE_MODELS to another folder")
     if not root.exists() and ZOO.is_dir():
-        staging = root.with_name(f".{root.name}.{os.getpid()}.tmp")
-        staging.parent.mkdir(parents=True, exist_ok=True)
+        _start_from_zoo(root)
+    return Repository(root)
+
+
+def _start_from_zoo(root: Path) -> None:
+    """Make a repository that begins as a copy of the zoo; whole or not at all, whoever else does the same."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    staging = root.with_name(f".{root.name}.{secrets.token_hex(8)}.tmp")
+    try:
         shutil.copytree(ZOO, staging)
         staging.rename(root)
-    return Repository(root)
+    except OSError:
+        if not root.exists():  # else another first command was quicker, and its copy is as good
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -3,7 +3,7 @@
 Decide purely, act elsewhere: the gate decides, its verdict is a file, and this only lets through what that file allows.
 """
 
-from models.errors import NotFound, Refused
+from models.errors import LoadError, Refused
 from models.generator import sha256
 from models.records import Event, Verdict
 from models.repository import Repository, Version, now, whoami
@@ -48,15 +48,16 @@ def rollback(repository: Repository, name: str, *, why: str | None = None) -> Ev
     A second rollback goes one step further back, not forward again.
 
     Raises:
-        NotFound: no such model.
-        Refused: there is no earlier champion.
+        NotFound: no such model, or the version to return to is gone.
+        Refused: there is no earlier champion, or it could not serve any more: its file is gone or was changed, or its
+            newest verdict is no pass.
     """
-    if not repository.versions(name):
-        raise NotFound(f"there is no model {name!r} (models here: {', '.join(repository.names())})", field="model")
+    repository.require(name)
     with repository.writing(name):
         champions = champion_stack(repository.history(name))
         if len(champions) < 2:
             raise Refused(f"{name!r} has no earlier champion to roll back to")
+        _check_servable(repository, repository.resolve(f"{name}@{champions[-2]}"))
         event = Event(
             event="rolled back", version=champions[-2], when=now(), by=whoami(), why=why, replaced=champions[-1]
         )
@@ -65,23 +66,47 @@ def rollback(repository: Repository, name: str, *, why: str | None = None) -> Ev
 
 
 def champion_stack(history: list[Event]) -> list[int]:
-    """The champions that a rollback would return to, oldest first, the present one last."""
+    """The champions that a rollback would return to, oldest first, the present one last.
+
+    Raises:
+        LoadError: the history rolls back to what was not the champion before.
+    """
     stack: list[int] = []
     for event in history:
         if event.event == "promoted":
             stack.append(event.version)
         elif event.event == "rolled back":
+            if stack[-2:-1] != [event.version]:
+                raise LoadError(f"history.jsonl is damaged: {event.version} was not the champion before")
             stack.pop()
     return stack
 
 
+def _check_servable(repository: Repository, version: Version) -> None:
+    """Refuse a former champion that a server would not load."""
+    digest = _checked_digest(version)
+    if repository.passing(version) is None:
+        judged = [verdict for verdict in repository.verdicts(version) if verdict.digest == digest]
+        found = f"its newest verdict is {judged[-1].decision!r}" if judged else "its verdict is gone"
+        raise Refused(f"{version} was the champion before, but {found}: promote another version")
+
+
+def _checked_digest(version: Version) -> str:
+    """The sha256 of a version's model.onnx, which must be the published one."""
+    published = version.manifest().digest
+    try:
+        actual = sha256(version.model_path.read_bytes())
+    except OSError as error:
+        raise LoadError(f"cannot read {version.model_path}: {error.strerror}") from error
+    if actual != published:
+        raise Refused(f"{version}'s model.onnx has digest {actual[:12]}..., published was {published[:12]}...")
+    return actual
+
+
 def _allowing_verdict(repository: Repository, version: Version, champion: int | None) -> Verdict:
     """The newest verdict over this file, if it allows the promotion over the present champion."""
-    manifest = version.manifest()
-    actual = sha256(version.model_path.read_bytes())
-    if actual != manifest.digest:
-        raise Refused(f"{version}'s model.onnx has digest {actual[:12]}..., published was {manifest.digest[:12]}...")
-    judged = [verdict for verdict in repository.verdicts(version) if verdict.digest == actual]
+    digest = _checked_digest(version)
+    judged = [verdict for verdict in repository.verdicts(version) if verdict.digest == digest]
     if not judged:
         raise Refused(f"{version} has no verdict: run `genserve gate {version}` first")
     verdict = judged[-1]

@@ -3,8 +3,6 @@
 Knows nothing of judging: what it is judged against comes in as a finished Reference.
 """
 
-from importlib import metadata
-
 import msgspec
 
 from models import golden, pictures
@@ -15,16 +13,9 @@ from models.latents import draw
 from models.manifest import Classes, Manifest, Prior, Provenance
 from models.records import Reference
 from models.repository import Repository, Version, check_name, now
+from models.version import code_version
 
 GRID_SAMPLES = 64
-
-
-def code_version() -> str:
-    """Of the installed genserve."""
-    try:
-        return metadata.version("genserve")
-    except metadata.PackageNotFoundError:  # a source tree that was never installed
-        return "unknown"
 
 
 def publish(

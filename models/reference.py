@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.datasets import Dataset, Split
 from models.extractors import Extracted, Extractor, Progress
 from models.files import replace_file
+from models.sources import data_root
 from models.splits import SplitName
 
 FORMAT = 1
@@ -84,10 +85,8 @@ class RealFeatures:
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """GENSERVE_DATA/cache, else XDG_CACHE_HOME/genserve, else ~/.cache/genserve."""
-    if data := environment.get("GENSERVE_DATA"):
-        return Path(data) / "cache"
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genserve"
+    """Where features are kept: cache/, beside the data sets."""
+    return data_root(environment) / "cache"
 
 
 def _checksum(extracted: Extracted) -> NDArray[np.uint8]:  # [32]

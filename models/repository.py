@@ -82,6 +82,16 @@ class Repository:
         """All versions of a model, oldest first; [] for an unknown name."""
         return [Version(name, number, self._folder(name) / str(number)) for number in self._numbers(name)]
 
+    def require(self, name: str) -> list[Version]:
+        """All versions of a model that must be there, oldest first.
+
+        Raises:
+            NotFound: no such model; the detail lists what there is.
+        """
+        if versions := self.versions(name):
+            return versions
+        raise NotFound(f"there is no model {name!r} (models here: {', '.join(self.names()) or 'none'})", field="model")
+
     def aliases(self, name: str) -> Aliases:
         """Which versions are champion and candidate."""
         path = self._folder(name) / "aliases.json"
@@ -95,10 +105,7 @@ class Repository:
         """
         name, _, which = reference.partition("@")
         which = which or "champion"
-        numbers = self._numbers(name) if NAME_PATTERN.fullmatch(name) else []
-        if not numbers:
-            known = ", ".join(self.names()) or "none"
-            raise NotFound(f"there is no model {name!r} (models here: {known})", field="model")
+        numbers = [version.number for version in self.require(name)]
         number = getattr(self.aliases(name), which) if which in ALIASES else _version_number(which)
         if number is None and which in ALIASES:
             raise NotFound(f"{name!r} has no {which} (versions: {_listed(numbers)})", field="model")
@@ -150,7 +157,7 @@ class Repository:
             staging.mkdir()
             (staging / "verdicts").mkdir()
             numbered = msgspec.structs.replace(manifest, name=name, version=number)
-            for filename, data in {**contents, "manifest.json": _pretty(numbered)}.items():
+            for filename, data in {**contents, "manifest.json": files.pretty_json(numbered)}.items():
                 files.write_file(staging / filename, data)
             version = Version(name, number, self._folder(name) / str(number))
             files.publish_folder(staging, version.path)
@@ -163,7 +170,7 @@ class Repository:
             number = len(self._verdict_paths(version)) + 1
             path = version.path / "verdicts" / f"{number:03d}.json"
             path.parent.mkdir(exist_ok=True)
-            files.replace_file(path, _pretty(verdict))
+            files.replace_file(path, files.pretty_json(verdict))
             self._record(version.name, self._judged(version, number, verdict))
         return path
 
@@ -188,7 +195,7 @@ class Repository:
                     f"to judge against {reference.data} with {reference.extractor}",
                     field="data",
                 )
-            files.replace_file(self._folder(name) / "reference.json", _pretty(reference))
+            files.replace_file(self._folder(name) / "reference.json", files.pretty_json(reference))
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[None]:
@@ -223,7 +230,7 @@ class Repository:
         self._fold_aliases(name)
 
     def _fold_aliases(self, name: str) -> None:
-        files.replace_file(self._folder(name) / "aliases.json", _pretty(fold(self.history(name))))
+        files.replace_file(self._folder(name) / "aliases.json", files.pretty_json(fold(self.history(name))))
 
     def _folder(self, name: str) -> Path:
         return self.root / name
@@ -282,7 +289,3 @@ def _decode(path: Path, kind: type[T]) -> T:
         raise LoadError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.DecodeError, Invalid) as error:
         raise LoadError(f"{path} is damaged: {error}") from error
-
-
-def _pretty(record: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"

@@ -62,12 +62,14 @@ SOURCES: Mapping[str, Source] = {
 }  # fmt: skip
 
 
-def data_root() -> Path:
-    """Where data sets are kept: GENSERVE_DATA, else genserve/ in the user's cache folder."""
-    configured = os.environ.get("GENSERVE_DATA")
-    if configured:
+def data_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where data sets and what is computed from them are kept.
+
+    GENSERVE_DATA, else XDG_CACHE_HOME/genserve, else ~/.cache/genserve.
+    """
+    if configured := environment.get("GENSERVE_DATA"):
         return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genserve"
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genserve"
 
 
 def locate(name: str, source: Source) -> tuple[Path, ...]:

@@ -5,7 +5,6 @@ from the repository. The registry belongs to the application, so that two can li
 """
 
 from collections.abc import Callable
-from importlib import metadata
 from typing import Literal
 
 from prometheus_client import (
@@ -19,6 +18,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from models.version import code_version
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
@@ -232,12 +233,4 @@ class Metrics:
         self.ready = Gauge("genserve_ready", "What /health/ready says.", registry=registry)
         self.draining = Gauge("genserve_draining", "1 after SIGTERM.", registry=registry)
         info = Gauge("genserve_build_info", "1, with the version of the program.", ("version",), registry=registry)
-        info.labels(program_version()).set(1)
-
-
-def program_version() -> str:
-    """The installed version of genserve."""
-    try:
-        return metadata.version("genserve")
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"
+        info.labels(code_version()).set(1)

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from models.version import code_version
 from serving.formats import MEDIA_TYPES, OFFERED
-from serving.metrics import program_version
 from serving.requests import ImageQuery, InterpolateRequest, SampleRequest
 
 REF = "#/components/schemas/{name}"
@@ -44,7 +44,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Genserve",
-            "version": program_version(),
+            "version": code_version(),
             "description": "Serves trained generators. Image i of a request with seed s is the image of seed s + i.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -1,6 +1,7 @@
 """The console script as scripts use it: what it prints, and its exit status."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from genserve.cli import main
 from models.judge import describe_reference
 from models.repository import Repository
 from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny, tiny_model, tiny_signature
+from models.version import code_version
 
 
 @pytest.fixture
@@ -71,19 +73,40 @@ def test_bad_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
         (["sample", "tiny", "-o", "x.png", "-n", "0"], 2, "num_images"),
         (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1"], 2, "at least 2"),
         (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1", "2", "--frames", "0"], 2, "frames"),
-        (["verify", "nobody"], 2, "no model"),
+        (["verify", "nobody"], 2, "no model 'nobody' (models here: tiny)"),
+        (["models", "nobody"], 2, "no model 'nobody' (models here: tiny)"),
+        (["rollback", "nobody"], 2, "no model 'nobody' (models here: tiny)"),
+        (["sample", "tiny", "-o", "no/such/x.npy"], 3, "no/such/x.npy: No such file or directory"),
     ],
 )
 def test_what_is_refused_says_why(
     repository: Repository, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, complaint: str
 ) -> None:
-    """One line on stderr, naming the field; 1 for a refusal, 2 for bad input."""
+    """One line on stderr, naming the field or file; 1 for a refusal, 2 for bad input, 3 for what failed."""
     Path("tiny.onnx").write_bytes(tiny_model())
     assert main(arguments) == status
     shown = capsys.readouterr().err
     assert shown.startswith("genserve: ")
     assert complaint in shown
     assert shown.count("\n") == 1
+
+
+def test_a_repository_that_cannot_be_written_is_named(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GENSERVE_MODELS below a file: one line, status 3."""
+    Path("tiny.onnx").write_bytes(tiny_model())
+    monkeypatch.setenv("GENSERVE_MODELS", "tiny.onnx/models")
+    assert main(["publish", "tiny.onnx", "--name", "tiny"]) == 3
+    assert re.fullmatch(r"genserve: tiny\.onnx\S*: (File exists|Not a directory)\n", capsys.readouterr().err)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that manifests and verdicts record too."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"genserve {code_version()}\n"
 
 
 def test_publish_prints_the_version(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:

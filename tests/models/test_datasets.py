@@ -1,6 +1,9 @@
 """Data sets: what is read, how it is split, and what is refused."""
 
 import gzip
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from models.sources import IDX_FILES, SOURCES, locate
 from models.splits import by_content, near_duplicates
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+ROOT = Path(__file__).parents[2]
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
 
@@ -71,6 +75,14 @@ def test_a_folder_of_idx_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.labels, np.tile(np.arange(20) % 3, 2))
 
 
+def test_idx_files_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    """The error names the file that does not fit the first."""
+    (tmp_path / "a-images-idx3-ubyte").write_bytes(idx(noise(5)[..., 0]))
+    (tmp_path / "b-images-idx3-ubyte").write_bytes(idx(noise(5, side=9)[..., 0]))
+    with pytest.raises(DataError, match=r"b-images-idx3-ubyte: samples are \(9, 9\), those of a-images.* \(8, 8\)"):
+        load_dataset(str(tmp_path))
+
+
 # npz.
 
 
@@ -99,12 +111,39 @@ def test_npz_of_vectors(tmp_path: Path) -> None:
         ({"images": noise(3), "labels": np.arange(3), "class_names": ["a"]}, "class names"),
         ({"samples": np.array([[np.nan]])}, "finite"),
         ({"images": np.array([{"a": 1}], dtype=object)}, "pickled"),
+        ({"images": noise(3), "labels": np.arange(3), "class_names": "abc"}, r"class_names are <U3 \(\)"),
+        ({"images": noise(3), "labels": np.arange(3), "class_names": np.zeros(3)}, "class_names are float64"),
+        ({"samples": np.array([["a", "b"]])}, "samples are <U1"),
     ],
 )
 def test_a_wrong_npz_says_what_it_must_hold(tmp_path: Path, arrays: dict[str, object], complaint: str) -> None:
     """Each wrong form is refused with what was expected; pickled objects are never loaded."""
     with pytest.raises(DataError, match=complaint):
         load_dataset(save_npz(tmp_path / "d.npz", **arrays))
+
+
+def test_a_bare_array_named_npz_is_refused(tmp_path: Path) -> None:
+    """numpy reads it all the same, as one array without a name."""
+    with (tmp_path / "d.npz").open("wb") as file:
+        np.save(file, noise(3))
+    with pytest.raises(DataError, match=r"d\.npz: a single array"):
+        load_dataset(str(tmp_path / "d.npz"))
+
+
+def test_a_damaged_npz_is_named(tmp_path: Path) -> None:
+    """Whichever byte was changed, the archive is read as it is or refused with its path."""
+    path = tmp_path / "d.npz"
+    np.savez_compressed(path, images=np.zeros((30, 8, 8, 1), np.uint8))
+    sound = path.read_bytes()
+    errors: list[DataError] = []
+    for i in range(len(sound)):
+        path.write_bytes(sound[:i] + bytes([sound[i] ^ 0xFF]) + sound[i + 1 :])
+        try:
+            load_dataset(str(path))
+        except DataError as error:
+            errors.append(error)
+    assert all("d.npz" in str(error) for error in errors)
+    assert zlib.error in {type(error.__cause__) for error in errors}
 
 
 def test_no_such_data_names_what_there_is() -> None:
@@ -159,6 +198,24 @@ def test_broken_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("not an image")
     with pytest.raises(DataError, match=r"2 broken image files: cut\.png.*text\.jpg"):
         load_dataset(str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's peak memory is read from /proc")
+def test_images_are_decoded_one_at_a_time(tmp_path: Path) -> None:
+    """16 images of 1536 x 1536, 9 MiB each once decoded, are read in less than the memory of 6."""
+    for i in range(16):
+        Image.new("RGB", (1536, 1536), (i, 0, 0)).save(tmp_path / f"{i}.png", compress_level=1)
+    code = (
+        "import re, sys; from pathlib import Path; from models.folder import read_folder\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])\n"
+        "before = peak(); samples = read_folder(Path(sys.argv[1]))[0]\n"
+        "print(len(samples), (peak() - before) // 1024)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    count, mebibytes = map(int, done.stdout.split())
+    assert count == 16
+    assert mebibytes < 6 * 9
 
 
 def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Only what a verdict allows becomes champion; rolling back is one step."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from models.errors import NotFound, Refused
-from models.promotion import promote, rollback
-from models.repository import Repository
+from models.errors import LoadError, NotFound, Refused
+from models.promotion import champion_stack, promote, rollback
+from models.records import Event
+from models.repository import Repository, Version, now
 from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny
 
 
@@ -51,6 +53,16 @@ def test_a_changed_file_is_not_promoted(tmp_path: Path) -> None:
         promote(repository, version)
 
 
+def test_a_missing_file_is_not_promoted(tmp_path: Path) -> None:
+    """The refusal names the file."""
+    repository = Repository(tmp_path)
+    version = publish_tiny(repository)
+    repository.add_verdict(version, fake_verdict(version, version.manifest()))
+    version.model_path.unlink()
+    with pytest.raises(LoadError, match=r"cannot read .*model\.onnx"):
+        promote(repository, version)
+
+
 def test_a_verdict_over_another_file_is_none(tmp_path: Path) -> None:
     """A verdict copied from another version does not count."""
     repository = Repository(tmp_path)
@@ -78,6 +90,48 @@ def test_rolling_back_goes_one_step_each_time(tmp_path: Path) -> None:
         rollback(repository, "tiny")
     promote_tiny(repository, seed=4)
     assert rollback(repository, "tiny").version == 1
+
+
+def test_no_way_back_to_a_version_that_failed_since(tmp_path: Path) -> None:
+    """A later verdict took the former champion's pass away: the champion stays, and another version may be promoted."""
+    repository = promoted_repository(tmp_path)
+    promote_tiny(repository, seed=2)
+    first = repository.resolve("tiny@1")
+    repository.add_verdict(first, fake_verdict(first, first.manifest(), champion=2, passed=False))
+    with pytest.raises(Refused, match=r"tiny@1 .*newest verdict is 'fail': promote another"):
+        rollback(repository, "tiny")
+    assert repository.aliases("tiny").champion == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda version: version.model_path.write_bytes(b"junk"), "digest"),
+        (lambda version: version.model_path.unlink(), "cannot read"),
+        (lambda version: (version.path / "verdicts" / "001.json").unlink(), "its verdict is gone"),
+    ],
+)
+def test_no_way_back_to_a_version_that_is_not_whole(
+    tmp_path: Path, damage: Callable[[Version], None], complaint: str
+) -> None:
+    """A changed or missing file, or a verdict that is gone, is refused with the reason; no history line is written."""
+    repository = promoted_repository(tmp_path)
+    promote_tiny(repository, seed=2)
+    damage(repository.resolve("tiny@1"))
+    before = repository.history("tiny")
+    with pytest.raises(Refused, match=complaint):
+        rollback(repository, "tiny")
+    assert repository.history("tiny") == before
+    assert repository.aliases("tiny").champion == 2
+
+
+@pytest.mark.parametrize(("promoted", "rolled_back_to"), [([], [1]), ([1], [1]), ([1, 2], [1, 1]), ([1, 2, 3], [1])])
+def test_a_history_that_cannot_be_is_damaged(promoted: list[int], rolled_back_to: list[int]) -> None:
+    """It rolls back further than was promoted, or to what was not the champion before."""
+    events = [Event(event="promoted", version=number, when=now(), by="x") for number in promoted]
+    events += [Event(event="rolled back", version=number, when=now(), by="x") for number in rolled_back_to]
+    with pytest.raises(LoadError, match="damaged"):
+        champion_stack(events)
 
 
 def test_rolling_back_nothing(tmp_path: Path) -> None:

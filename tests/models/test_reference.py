@@ -98,7 +98,7 @@ def test_an_unwritable_cache_stops_nothing(dataset, tmp_path):
 
 
 def test_the_cache_lies_where_the_environment_says():
-    """GENSERVE_DATA first, then XDG_CACHE_HOME, then the home folder."""
+    """Beside the data sets: GENSERVE_DATA first, then XDG_CACHE_HOME, then the home folder."""
     assert cache_folder({"GENSERVE_DATA": "/d", "XDG_CACHE_HOME": "/x"}) == Path("/d/cache")
-    assert cache_folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/genserve")
-    assert cache_folder({}) == Path.home() / ".cache" / "genserve"
+    assert cache_folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/genserve/cache")
+    assert cache_folder({}) == Path.home() / ".cache" / "genserve" / "cache"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models import files, promotion
+from models import files, places, promotion
 from models.errors import Invalid, LoadError, NotFound, Refused
 from models.places import readable_repository, writable_repository
 from models.records import Aliases, Event, Reference, fold
@@ -119,6 +119,49 @@ def test_two_publishers_get_two_versions(tmp_path: Path) -> None:
     assert len(repository.history("tiny")) == 6
 
 
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    """The old content stays, and no temporary lies beside it."""
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.replace_file(tmp_path / "taken", b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have written before either renames: each renames its own, and one of the contents stays, whole."""
+    both_wrote = threading.Barrier(2, timeout=30)
+    rename = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        both_wrote.wait()
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    path = tmp_path / "file"
+    errors = _at_once(lambda i: files.replace_file(path, bytes([i]) * 100))
+    assert errors == []
+    assert path.read_bytes() in (bytes(100), b"\1" * 100)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _at_once(act: Callable[[int], object]) -> list[BaseException]:
+    """Run act(0) and act(1) on two threads; what they raised."""
+    errors: list[BaseException] = []
+
+    def run(i: int) -> None:
+        try:
+            act(i)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
 def _story(root: Path) -> None:
     """All that writes: publish, judge, promote, publish, judge, promote, roll back."""
     repository = Repository(root)
@@ -215,3 +258,35 @@ def test_the_repository_that_is_meant(tmp_path: Path, monkeypatch: pytest.Monkey
     assert written.root == Path("repository")
     assert written.names() == Repository(ZOO).names()
     assert readable_repository({}).root == Path("repository")
+
+
+def test_two_first_commands_start_one_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both copy the zoo, one is quicker: both go on with its copy, and nothing else is left."""
+    zoo = promoted_repository(tmp_path / "zoo").root
+    both_copied = threading.Barrier(2, timeout=30)
+    rename = Path.rename
+
+    def patient(source: Path, target: Path) -> Path:
+        both_copied.wait()
+        return rename(source, target)
+
+    monkeypatch.setattr(places, "ZOO", zoo)
+    monkeypatch.setattr(Path, "rename", patient)
+    root = tmp_path / "here" / "repository"
+    errors = _at_once(lambda _: writable_repository({"GENSERVE_MODELS": str(root)}))
+    assert errors == []
+    assert Repository(root).resolve("tiny").manifest() == Repository(zoo).resolve("tiny").manifest()
+    assert list(root.parent.iterdir()) == [root]
+
+
+def test_a_repository_that_cannot_be_started_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: the error comes through, and what was copied is removed."""
+
+    def fill(source: Path, target: Path) -> None:
+        target.mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(places.shutil, "copytree", fill)
+    with pytest.raises(OSError, match="No space"):
+        writable_repository({"GENSERVE_MODELS": str(tmp_path / "repository")})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,78 @@
+"""`genserve publish` of what the trainer exported: where a version comes from is never lost."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from genserve.cli import main
+from models.export_record import ExportRecord, record_path
+from models.generator import sha256
+from models.repository import Repository
+from models.testkit import tiny_model
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """An empty repository, in a folder with 100 images of the tiny generator's size in data.npz."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("GENSERVE_MODELS", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", images=np.random.RandomState(0).randint(0, 40, (100, 8, 8, 1)).astype(np.uint8))
+    return Repository(tmp_path / "models")
+
+
+def export(path: Path, *, digest: str | None = None) -> Path:
+    """A generator and the record that an export of seed 7 leaves beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tiny_model())
+    record = ExportRecord(
+        digest=digest or sha256(tiny_model()),
+        checkpoint_kimg=2.5,
+        chosen_by="a person",
+        reason="sharper",
+        data="data.npz",
+        data_hash="0" * 64,
+        licence="MIT",
+        seed=7,
+        kimg=4.0,
+        configuration={"lr": 0.1},
+        code_version="0.0.1",
+    )
+    record_path(path).write_bytes(msgspec.json.encode(record))
+    return path
+
+
+@pytest.mark.parametrize("file", ["run/export/model.onnx", "a.onnx"])
+def test_an_exported_file_keeps_its_record(repository: Repository, file: str) -> None:
+    """Published as a file, it is as well described as when its run is: training, licence, data to be judged against."""
+    path = export(Path(file))
+    assert main(["publish", str(path), "--name", "file"]) == 0
+    provenance = repository.resolve("file@1").manifest().provenance
+    assert (provenance.source, provenance.seed, provenance.kimg, provenance.licence) == ("trained", 7, 2.5, "MIT")
+    reference = repository.reference("file")
+    assert reference is not None
+    assert reference.data == str(Path("data.npz").resolve())
+    assert repository.history("file")[0].why == "checkpoint chosen by a person: sharper"
+
+
+def test_a_run_and_its_file_are_published_alike(repository: Repository) -> None:
+    """The run's folder and the file in it lead to the same manifest and the same reference."""
+    export(Path("run/export/model.onnx"))
+    assert main(["publish", "run", "--name", "run"]) == 0
+    assert main(["publish", "run/export/model.onnx", "--name", "file"]) == 0
+    of_run, of_file = (repository.resolve(f"{name}@1").manifest() for name in ("run", "file"))
+    assert of_run.provenance == of_file.provenance
+    assert repository.reference("run") == repository.reference("file")
+
+
+def test_a_record_of_another_file_is_not_this_ones(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file beside it says nothing of this one; in a run's folder, where it must belong to it, it is refused."""
+    export(Path("run/export/model.onnx"), digest="0" * 64)
+    assert main(["publish", "run/export/model.onnx", "--name", "file"]) == 0
+    assert repository.resolve("file@1").manifest().provenance.source == "foreign"
+    assert repository.reference("file") is None
+    capsys.readouterr()
+    assert main(["publish", "run", "--name", "run"]) == 1
+    assert "export the run again" in capsys.readouterr().err
