@@ -100,6 +100,9 @@ def _publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="of the model: a-z, 0-9, '.', '_' and '-'")
     parser.add_argument("--prior", choices=("normal", "uniform"), help="what z is drawn from; needed for foreign files")
     parser.add_argument("--data", help="what it is judged against; without it, it never passes the gate")
+    parser.add_argument(
+        "--resolution", type=int, metavar="R", help="pixels, for a folder of images (default: the run's)"
+    )
     parser.add_argument("--extractor", help="feature extractor to judge with: a name or a folder")
     parser.add_argument("--classes", type=int, metavar="K", help="of a conditional foreign file published without data")
     parser.add_argument("--licence", help="of the data it was trained on")

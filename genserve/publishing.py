@@ -19,13 +19,16 @@ from models.repository import check_name
 from models.sources import SOURCES
 from models.version import code_version
 
+MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024  # as for training
+
 
 def publish(args: argparse.Namespace) -> int:
     """Add a generator to the repository; prints name@version."""
     check_name(args.name)
     model, record = _find(Path(args.source))
     spec = args.data or (record.data if record is not None else None)
-    dataset = load_dataset(spec) if spec is not None else None
+    resolution = _resolution(args, spec, record)
+    dataset = load_dataset(spec, resolution=resolution) if spec is not None else None
     if dataset is not None:
         _check_shape(model, dataset)
     version = publish_version(
@@ -35,7 +38,7 @@ def publish(args: argparse.Namespace) -> int:
         prior=args.prior,
         classes=_classes(args, dataset, model),
         provenance=_provenance(args, record),
-        reference=_reference(spec, args.extractor) if spec is not None else None,
+        reference=None if dataset is None else _reference(dataset, resolution, args.extractor),
         why=args.why or (f"checkpoint chosen by {record.chosen_by}: {record.reason}" if record is not None else None),
     )
     print(version)
@@ -110,8 +113,20 @@ def _provenance(args: argparse.Namespace, record: ExportRecord | None) -> Proven
     )
 
 
-def _reference(spec: str, extractor: str | None) -> Reference:
+def _resolution(args: argparse.Namespace, spec: str | None, record: ExportRecord | None) -> int | None:
+    """Pixels at which a folder of images is read: as asked, else as for the training run; None for all other data."""
+    resolution: int | None = args.resolution
+    if resolution is not None and not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
+        raise Invalid(f"{resolution} is outside {MIN_RESOLUTION} .. {MAX_RESOLUTION}", field="resolution")
+    if spec is None or spec in SOURCES or not Path(spec).is_dir():
+        return None
+    trained = record.configuration.get("resolution") if record is not None else None
+    return resolution or (trained if isinstance(trained, int) else None)
+
+
+def _reference(dataset: Dataset, resolution: int | None, extractor: str | None) -> Reference:
     """What the name will be judged against. Paths are kept absolute, so that the gate finds them from anywhere."""
     if extractor is not None and Path(extractor).is_dir():
         extractor = str(Path(extractor).resolve())
-    return describe_reference(spec if spec in SOURCES else str(Path(spec).resolve()), extractor=extractor)
+    spec = dataset.name if dataset.name in SOURCES else str(Path(dataset.name).resolve())
+    return describe_reference(spec, dataset=dataset, resolution=resolution, extractor=extractor)

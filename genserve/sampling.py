@@ -17,6 +17,7 @@ from models.latents import check_classes, check_truncation, draw, draw_untruncat
 from models.opening import open_version
 from models.places import readable_repository
 from serving import encoders
+from serving.sizes import check_answer
 
 MAX_SAMPLES = 65536
 Encode = Callable[[Samples], bytes]
@@ -42,6 +43,7 @@ def sample(args: argparse.Namespace) -> int:
             ".zip": lambda s: encoders.archive(s, names),
         },
     )
+    check_answer(_form(args.output), generator.signature, len(seeds), field="num_images")
     drawn = draw(generator.signature, seeds, class_idx=args.class_idx, truncation=args.truncation)
     Path(args.output).write_bytes(encode(generate_all(generator, *drawn)))
     print(f"{args.output}: {len(seeds)} samples of {version}, seeds {seeds[0]} .. {seeds[-1]}")
@@ -76,9 +78,16 @@ def interpolate(args: argparse.Namespace) -> int:
             ".zip": lambda s: encoders.archive(s, [f"{i:05d}.png" for i in range(len(s))]),
         },
     )
+    check_answer(_form(args.output), signature, len(z), field="frames", walk=True)
     Path(args.output).write_bytes(encode(generate_all(generator, z, check_classes(signature, class_idx, len(z)))))
     print(f"{args.output}: {len(z)} frames of {version}")
     return 0
+
+
+def _form(output: str) -> str:
+    """The format that a file's ending stands for, as the server names it."""
+    suffix = Path(output).suffix.lower().removeprefix(".")
+    return "jpeg" if suffix == "jpg" else suffix
 
 
 def _encoder(output: str, generator: Generator, pictures: Mapping[str, Encode]) -> Encode:

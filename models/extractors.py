@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from models import random_features
+from models.batches import batches
 from models.datasets import Dataset
 from models.errors import DataError, GenserveError, LoadError, NotFound
 from models.files import pretty_json, write_file
@@ -27,8 +28,6 @@ from models.runtime import available_cores, make_session
 SHIPPED = Path(__file__).parent / "feature_nets"
 RANDOM: dict[Kind, str] = {"image": "random-conv", "vector": "random-fourier"}
 INPUT_NAMES: dict[Kind, str] = {"image": "images", "vector": "samples"}
-BATCH_SIZE = 250
-MAX_BATCH_VALUES = 1 << 22  # input values in one run, so that large images run in small batches
 
 Features = NDArray[np.float32]  # [N, D]
 Progress = Callable[[int], None]  # called with the number of samples done since the last call
@@ -150,11 +149,9 @@ class Extractor:
             DataError: the samples' shape is not this extractor's, or a feature is not finite.
         """
         self.check_shape("image" if samples.dtype == np.uint8 else "vector", samples.shape[1:])
-        size = max(1, min(BATCH_SIZE, MAX_BATCH_VALUES // int(np.prod(samples.shape[1:]))))
         features = np.empty((len(samples), self.dim), np.float32)
         class_idx = np.empty(len(samples), np.int64) if self.classes is not None else None
-        for start in range(0, len(samples), size):
-            rows = slice(start, start + size)
+        for rows in batches(len(samples), samples.shape[1:]):
             outputs = self._session.run(self._outputs, {INPUT_NAMES[self.manifest.kind]: samples[rows]})
             features[rows] = outputs[0]
             if class_idx is not None:

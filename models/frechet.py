@@ -69,18 +69,6 @@ def frechet_distance(fake: Moments, real: Moments) -> float:
     return _distance(fake, real, _root(real.covariance))
 
 
-def frechet_distance_low_rank(fake: NDArray[Any], real: NDArray[Any]) -> float:
-    """FD of features [N_g, d] and [N_r, d] where samples are fewer than dimensions.
-
-    Tr (S R)^1/2 is the nuclear norm of X_g X_r^T / sqrt((N_g - 1)(N_r - 1)), X centred: no [d, d] matrix is made.
-    """
-    g, r = np.asarray(fake, np.float64), np.asarray(real, np.float64)
-    shift = g.mean(0) - r.mean(0)
-    g, r = (g - g.mean(0)) / np.sqrt(len(g) - 1), (r - r.mean(0)) / np.sqrt(len(r) - 1)
-    cross = np.linalg.svd(g @ r.T, compute_uv=False).sum()
-    return float(shift @ shift + (g**2).sum() + (r**2).sum() - 2 * cross)
-
-
 def frechet(fake: NDArray[Any], real: NDArray[Any], *, seed: int = 0) -> Frechet:
     """FD, FD_inf and their standard error.
 

@@ -5,12 +5,13 @@ the validation split and decides nothing; `run_gate` alone opens the gate split,
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from models import golden
 from models.datasets import Dataset, load_dataset
-from models.errors import LoadError, Refused
+from models.errors import GenserveError, LoadError, Refused
 from models.extractors import resolve_extractor
 from models.frechet import difference
 from models.gate import Check, gate, numbers, report_checks
@@ -18,10 +19,12 @@ from models.generator import Generator
 from models.manifest import Signature
 from models.measures import Comparison, Floor, Measures, Parity
 from models.measuring import Measured, draw_fakes, measure, measure_distance, measure_floor
+from models.opening import open_unchecked
 from models.policy import Policy, make_policy
 from models.records import Number, Reference, Verdict
 from models.reference import RealFeatures, Stage, cache_folder
 from models.repository import Repository, Version, now
+from models.rivals import champion_besides, rivals
 from models.runtime import available_cores
 from models.splits import SPLIT_NAMES
 from models.version import code_version
@@ -61,13 +64,28 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return numbers(self.checks)
 
 
+class Rival(NamedTuple):
+    """A version that a candidate is compared with, opened and with its golden samples checked."""
+
+    role: str
+    version: Version
+    generator: Generator
+
+
 def describe_reference(
-    data: str, *, extractor: str | None = None, policy: dict[str, float | int | bool | str | None] | None = None
+    data: str,
+    *,
+    dataset: Dataset | None = None,
+    resolution: int | None = None,
+    extractor: str | None = None,
+    policy: dict[str, float | int | bool | str | None] | None = None,
 ) -> Reference:
     """What a name will be judged against, for publishing.
 
     Args:
         data: a data set's name or path.
+        dataset: what lies there at that resolution, where it is read already.
+        resolution: that a folder of images is read at, in pixels; None lets the images decide.
         extractor: a shipped one's name, "random-conv", "random-fourier" or a folder; None for the one that suits.
         policy: thresholds that differ from the defaults.
 
@@ -76,16 +94,17 @@ def describe_reference(
         NotFound, DataError: there is no such extractor, or it does not take such samples.
         Invalid: an unknown threshold.
     """
-    dataset = load_dataset(data)
+    dataset = dataset or load_dataset(data, resolution=resolution)
     chosen = resolve_extractor(extractor, dataset)
     make_policy(policy or {})
     return Reference(
         data=data,
         data_hash=dataset.content_hash,
-        splits={name: len(dataset.split(name).indices) for name in SPLIT_NAMES},
+        splits={name: len(dataset.indices[name]) for name in SPLIT_NAMES},
         extractor=chosen.name if extractor is None else extractor,
         extractor_digest=chosen.digest,
         policy=policy or {},
+        resolution=resolution,
     )
 
 
@@ -96,7 +115,7 @@ def open_reference(reference: Reference, *, extractor: str | None = None, cache:
         Refused: the data set or extractor found now is not the one that the model was published against.
         DataError, Unavailable, NotFound: it cannot be had at all.
     """
-    dataset = load_dataset(reference.data)
+    dataset = load_dataset(reference.data, resolution=reference.resolution)
     if dataset.content_hash != reference.data_hash:
         raise Refused(
             f"{reference.data} has content {dataset.content_hash[:12]}... now, the model was published against "
@@ -163,7 +182,8 @@ def run_gate(
 ) -> Verdict:
     """Judge a version on the gate split, and append the verdict to it.
 
-    The champion and the best version ever promoted are measured again, under this policy and extractor.
+    The champion and the best version ever promoted are measured again, under this policy and extractor. The champion
+    itself is not judged: it serves by the verdict that it was promoted with, and another could only take that away.
 
     Args:
         repository: the one it lies in; it is written to.
@@ -174,20 +194,18 @@ def run_gate(
         progress: told each stage of the work and how far it is.
 
     Raises:
-        Refused: it has no reference data, what is found now is other data, or a version that it must be compared
-            with cannot be measured.
+        Refused: it is the champion, it has no reference data, what is found now is other data, or a version that it
+            must be compared with cannot be measured.
         LoadError: its files are damaged.
     """
+    champion = champion_besides(repository, version)
     reference = _reference(repository, version)
     reals = open_reference(reference, cache=cache or cache_folder())
     policy = _policy(policy or make_policy(reference.policy), num_fake)
-    champion = repository.aliases(version.name).champion
     generator, parity = open_generator(version, reals.dataset)
+    others = [_open_rival(role, other, reals.dataset) for role, other in rivals(repository, version, reals, champion)]
     measured = measure(generator, reals, "gate", policy, salt=generator.digest, stage=progress)
-    comparisons = [
-        _compare(measured, role, other, reals, policy, generator.digest, progress)
-        for role, other in rivals(repository, version, reals)
-    ]
+    comparisons = [_compare(measured, rival, reals, policy, generator.digest, progress) for rival in others]
     floor = measure_floor(reals, "gate", policy, progress)
     decision = gate(measured.measures, floor, comparisons, policy, parity)
     verdict = Verdict(
@@ -198,51 +216,27 @@ def run_gate(
         numbers=decision.numbers,
         policy=policy.as_dict(),
         policy_hash=policy.hash,
-        champion=champion,
-        champion_digest=None if champion is None else _numbered(repository, version.name, champion).manifest().digest,
+        champion=None if champion is None else champion.number,
+        champion_digest=next((rival.generator.digest for rival in others if rival.version == champion), None),
         reference=reals.hash,
         extractor=reals.extractor.label,
         created=now(),
         code_version=code_version(),
     )
+    champion_besides(repository, version)  # promoted meanwhile, by an earlier verdict, it is not judged either
     repository.add_verdict(version, verdict)
     return verdict
-
-
-def rivals(repository: Repository, version: Version, reals: RealFeatures) -> list[tuple[str, Version]]:
-    """The versions that a candidate is compared with: ("champion", ...) and ("best", ...), the best one ever promoted.
-
-    The best is the one whose verdict at its promotion, over this reference, has the smallest FD_inf. It is left out
-    where it is the champion, and a version is never compared with itself.
-    """
-    champion = repository.aliases(version.name).champion
-    name = f"FD_inf[{reals.extractor.label}]"
-    promoted: dict[int, float] = {}
-    for event in repository.history(version.name):
-        if event.event != "promoted" or event.verdict is None:
-            continue
-        verdict = repository.verdicts(_numbered(repository, version.name, event.version))[event.verdict - 1]
-        if verdict.reference == reals.hash and name in verdict.numbers:
-            promoted[event.version] = verdict.numbers[name].value
-    chosen = [("champion", champion)] if champion is not None else []
-    if promoted:
-        chosen.append(("best", min(promoted, key=lambda number: promoted[number])))
-    found: dict[int, str] = {}
-    for role, number in chosen:
-        if number != version.number:
-            found.setdefault(number, role)
-    return [(role, _numbered(repository, version.name, number)) for number, role in found.items()]
 
 
 def open_generator(version: Version, dataset: Dataset) -> tuple[Generator, Parity]:
     """Opens a version and checks its golden samples on this machine, in mixed batches (G0).
 
     Raises:
-        LoadError: its files are damaged.
+        LoadError: its files are damaged or disagree; golden samples that do not agree are told by the parity.
         Refused: it does not make samples of the data set's kind and shape.
     """
     manifest = version.manifest()
-    generator = Generator.open(version.model_path, digest=manifest.digest, threads=available_cores())
+    generator = open_unchecked(version, manifest, threads=available_cores())
     check_fits(generator.signature, dataset)
     try:
         here = golden.check(generator, manifest.golden)
@@ -262,24 +256,31 @@ def check_fits(signature: Signature, dataset: Dataset) -> None:
 
 
 def _compare(
-    candidate: Measured,
-    role: str,
-    other: Version,
-    reals: RealFeatures,
-    policy: Policy,
-    salt: str,
-    stage: Stage | None,
+    candidate: Measured, rival: Rival, reals: RealFeatures, policy: Policy, salt: str, stage: Stage | None
 ) -> Comparison:
     """Measures another version on the same reals and takes the paired difference."""
-    generator, parity = open_generator(other, reals.dataset)
-    if not parity.ok:
-        raise Refused(f"{other}, the {role} to compare with, cannot be measured: {parity.detail}")
-    fakes = draw_fakes(generator, reals.extractor, policy, salt=salt, stage=stage)
+    fakes = draw_fakes(rival.generator, reals.extractor, policy, salt=salt, stage=stage)
     frechet = measure_distance(fakes.extracted.features, reals, "gate", stage)
     delta, se = difference(candidate.frechet, frechet)
     return Comparison(
-        role=role, version=other.number, digest=generator.digest, fd_inf=frechet.fd_inf, delta=delta, se=se
+        role=rival.role,
+        version=rival.version.number,
+        digest=rival.generator.digest,
+        fd_inf=frechet.fd_inf,
+        delta=delta,
+        se=se,
     )
+
+
+def _open_rival(role: str, version: Version, dataset: Dataset) -> Rival:
+    """Opens a version to compare with, before anything is measured: without it there is no verdict."""
+    try:
+        generator, parity = open_generator(version, dataset)
+    except GenserveError as error:
+        raise Refused(f"{version}, the {role} to compare with, cannot be measured: {error.detail}") from error
+    if not parity.ok:
+        raise Refused(f"{version}, the {role} to compare with, cannot be measured: {parity.detail}")
+    return Rival(role, version, generator)
 
 
 def _reference(repository: Repository, version: Version) -> Reference:
@@ -291,7 +292,3 @@ def _reference(repository: Repository, version: Version) -> Reference:
 
 def _policy(policy: Policy, num_fake: int | None) -> Policy:
     return policy if num_fake is None else make_policy({**policy.as_dict(), "num_fake": num_fake})
-
-
-def _numbered(repository: Repository, name: str, number: int) -> Version:
-    return repository.resolve(f"{name}@{number}")

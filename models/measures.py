@@ -21,6 +21,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
         kid_se: its standard error.
         scores: precision, recall, density, coverage.
         class_shares: share of fakes recognised as each class; None where the extractor does not know the data's.
+        conditional: whether classes were asked for.
         class_accuracy: share of fakes recognised as the class asked for; None where that cannot be said.
         replay: in feature space; None for real against real.
         pixel_replay: on the samples themselves.
@@ -39,6 +40,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     kid_se: float
     scores: Scores
     class_shares: tuple[float, ...] | None = None
+    conditional: bool = False
     class_accuracy: float | None = None
     replay: Replay | None = None
     pixel_replay: Replay | None = None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.batches import batches
 from models.errors import DataError
 from models.extractors import Extracted, Extractor, Features
 from models.frechet import Frechet, frechet
@@ -20,8 +21,6 @@ from models.policy import Policy
 from models.reference import RealFeatures, Stage
 from models.splits import SplitName
 
-BATCH_SIZE = 250
-MAX_BATCH_VALUES = 1 << 22  # output values in one run
 MAX_PIXEL_EXTENT = 32  # larger images are averaged down before they are compared pixel by pixel
 MIN_SAMPLES = 20  # of a split: fewer say nothing at all
 
@@ -64,15 +63,14 @@ def draw_fakes(
         (min(policy.num_neighbours, policy.num_fake), *signature.shape), DTYPES[signature.kind]
     )
     features, recognised, asked = [], [], []
-    size = max(1, min(BATCH_SIZE, MAX_BATCH_VALUES // int(np.prod(signature.shape))))
-    for start in range(0, policy.num_fake, size):
-        drawn = draw(signature, seeds[start : start + size])
+    for rows in batches(policy.num_fake, signature.shape):
+        drawn = draw(signature, seeds[rows])
         samples = generator.generate(*drawn)
         extracted = extractor.extract(samples, progress)
         features.append(extracted.features)
         recognised += [] if extracted.class_idx is None else [extracted.class_idx]
         asked += [] if drawn.class_idx is None else [drawn.class_idx]
-        room = kept[start : start + size]
+        room = kept[rows]
         room[:] = samples[: len(room)]
     return Fakes(
         extracted=Extracted(np.concatenate(features), np.concatenate(recognised) if recognised else None),
@@ -104,6 +102,7 @@ def measure(
     Raises:
         DataError: the split is too small to measure anything, or its samples do not vary.
     """
+    check_split(reals, split, stage)
     fakes = draw_fakes(generator, reals.extractor, policy, salt=salt, stage=stage)
     return measure_fakes(fakes, reals, split, policy, stage)
 
@@ -124,6 +123,7 @@ def measure_fakes(
     return Measured(
         _measures(
             fakes.extracted, distance, reals, split, policy, stage,
+            conditional=fakes.asked is not None,
             class_accuracy=_class_accuracy(fakes, reals),
             replay=in_features,
             pixel_replay=in_pixels,
@@ -135,13 +135,22 @@ def measure_fakes(
 
 def measure_distance(features: Features, reals: RealFeatures, split: SplitName, stage: Stage | None = None) -> Frechet:
     """The Frechet distance alone: all that a comparison needs of the version compared with."""
-    real = reals.extracted(split, stage).features
-    if len(real) < MIN_SAMPLES:
-        raise DataError(f"the {split} split has {len(real)} samples, at least {MIN_SAMPLES} are needed", field="data")
-    if not np.var(real, axis=0).sum() > 0:
-        raise DataError(f"all samples of the {split} split look the same to {reals.extractor.label}", field="data")
+    check_split(reals, split, stage)
     with _timed(stage, f"Frechet distance on the {split} split"):
-        return frechet(features, real)
+        return frechet(features, reals.extracted(split).features)
+
+
+def check_split(reals: RealFeatures, split: SplitName, stage: Stage | None = None) -> None:
+    """Refuse real data that nothing can be held against, before any fake is drawn.
+
+    Raises:
+        DataError: the split has fewer than 20 samples, or all look the same to the extractor.
+    """
+    count = len(reals.dataset.indices[split])
+    if count < MIN_SAMPLES:
+        raise DataError(f"the {split} split has {count} samples, at least {MIN_SAMPLES} are needed", field="data")
+    if not np.var(reals.extracted(split, stage).features, axis=0).sum() > 0:
+        raise DataError(f"all samples of the {split} split look the same to {reals.extractor.label}", field="data")
 
 
 def measure_floor(reals: RealFeatures, split: SplitName, policy: Policy, stage: Stage | None = None) -> Floor:
@@ -168,6 +177,7 @@ def _measures(
     policy: Policy,
     stage: Stage | None,
     *,
+    conditional: bool = False,
     class_accuracy: float | None = None,
     replay: Replay | None = None,
     pixel_replay: Replay | None = None,
@@ -176,7 +186,7 @@ def _measures(
     """Fills in what needs features alone: kernel distance and neighbour scores, at equal numbers of fakes and reals."""
     real = reals.extracted(split).features
     count = min(policy.num_neighbours, len(fake.features), len(real))
-    some_fakes, some_reals = fake.features[:count], real[_some(len(real), count)]
+    some_fakes, some_reals = (rows[_some(len(rows), count)] for rows in (fake.features, real))
     with _timed(stage, "kernel distance"):
         kid, kid_se = kernel_distance(some_fakes, some_reals)
     with _timed(stage, "precision, recall, density, coverage"):
@@ -194,6 +204,7 @@ def _measures(
         kid_se=kid_se,
         scores=scores,
         class_shares=_class_shares(fake, reals),
+        conditional=conditional,
         class_accuracy=class_accuracy,
         replay=replay,
         pixel_replay=pixel_replay,
@@ -245,10 +256,10 @@ def _pixels(samples: NDArray[Any]) -> NDArray[Any]:  # [N, H, W, C] or [N, d] ->
 
 
 def _some(total: int, count: int) -> NDArray[np.int64]:
-    """At most `count` of `total` positions, at random but always the same, in order."""
+    """At most `count` of `total` positions, at random but always the same, in order: real data may come by class."""
     return np.sort(np.random.RandomState(0).permutation(total)[:count]).astype(np.int64)
 
 
 def _seeds(text: str, count: int) -> NDArray[np.uint32]:
-    words = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint32)
+    words = np.frombuffer(hashlib.sha256(text.encode()).digest(), "<u4")
     return np.random.RandomState(words).randint(0, 2**32, count, np.uint32)

@@ -81,7 +81,8 @@ def neighbour_scores(fake: NDArray[Any], real: NDArray[Any]) -> Scores:
 def nearest_distances(queries: NDArray[Any], base: NDArray[Any]) -> Distances:
     """Each query's distance to its nearest row of base: [N, d], [M, d] -> [N] float64.
 
-    The neighbour is found in float32, its distance computed again in float64: a copy is at exactly 0.
+    The neighbour is found in float32 and its distance computed again in float64. Of neighbours whose distances float32
+    cannot tell apart any may be taken, so a copy is at exactly 0 only where nothing else is nearly as near.
     """
     centre = np.asarray(base[:CENTRED_BY], np.float32).mean(0)
     nearest = np.zeros(len(queries), np.int64)

@@ -48,6 +48,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         extractor: name or path of the feature extractor.
         extractor_digest: sha256 of its ONNX file.
         policy: thresholds that differ from the gate's defaults, by name.
+        resolution: that a folder of images is read at, in pixels; None lets the images decide.
     """
 
     data: str
@@ -56,6 +57,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     extractor: str
     extractor_digest: str
     policy: dict[str, float | int | bool | str | None] = {}
+    resolution: int | None = None
 
 
 class Number(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from genserve.cli import main
+from models.generator import Generator, Samples
 from models.judge import describe_reference
 from models.repository import Repository
 from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny, tiny_model, tiny_signature
@@ -61,7 +63,7 @@ def test_bad_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
         (["promote", "nobody@1"], 2, "no model 'nobody'"),
         (["promote", "tiny@1"], 1, "champion already"),
         (["rollback", "tiny"], 1, "no earlier champion"),
-        (["gate", "tiny"], 1, "without --data"),
+        (["gate", "tiny"], 1, "tiny@1 is the champion: `genserve evaluate` measures it"),
         (["evaluate", "tiny@1"], 1, "without --data"),
         (["publish", "nothing.onnx", "--name", "x"], 2, "neither an ONNX file"),
         (["publish", "models", "--name", "x"], 2, "genserve export"),
@@ -71,6 +73,8 @@ def test_bad_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
         (["sample", "tiny", "-o", "x.tiff"], 2, ".png"),
         (["sample", "tiny", "-o", "x.png", "--seed", "-1"], 2, "seed: -1"),
         (["sample", "tiny", "-o", "x.png", "-n", "0"], 2, "num_images"),
+        (["sample", "wide", "-o", "x.webp", "-n", "3"], 2, "num_images: 3 images make a picture of 18000 x 2 pixels"),
+        (["interpolate", "wide", "-o", "x.webp", "--seeds", "1", "2", "--frames", "20000"], 2, "in one request"),
         (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1"], 2, "at least 2"),
         (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1", "2", "--frames", "0"], 2, "frames"),
         (["verify", "nobody"], 2, "no model 'nobody' (models here: tiny)"),
@@ -84,6 +88,8 @@ def test_what_is_refused_says_why(
 ) -> None:
     """One line on stderr, naming the field or file; 1 for a refusal, 2 for bad input, 3 for what failed."""
     Path("tiny.onnx").write_bytes(tiny_model())
+    if "wide" in arguments:
+        promote_tiny(repository, "wide", signature=tiny_signature(shape=(1, 9000, 3)))
     assert main(arguments) == status
     shown = capsys.readouterr().err
     assert shown.startswith("genserve: ")
@@ -136,6 +142,42 @@ def test_a_bad_generator_is_gated_refused_and_not_promoted(
     assert main(["promote", "bad@1"]) == 1
     assert "'fail'" in capsys.readouterr().err
     assert repository.aliases("bad").champion is None
+
+
+def test_data_of_a_resolution_are_judged_at_it(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of 12-pixel images suits an 8-pixel generator at --resolution 8, and is read once to say so."""
+    Path("tiny.onnx").write_bytes(tiny_model())
+    Path("images").mkdir()
+    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, (40, 12, 12), np.uint8)):
+        Image.fromarray(image).save(f"images/{i}.png")
+    publish = ["publish", "tiny.onnx", "--name", "small", "--data", "images"]
+    assert main(publish) == 2
+    assert main([*publish, "--resolution", "4"]) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("models.judge.load_dataset", None)
+        assert main([*publish, "--resolution", "8"]) == 0
+    reference = repository.reference("small")
+    assert reference is not None
+    assert reference.resolution == 8
+    assert main(["evaluate", "small@candidate", "--num-fakes", "200"]) == 2
+    assert main([*publish, "--name", "other", "--data", "nowhere", "--resolution", "8"]) == 2
+
+
+def test_many_samples_are_drawn_in_batches(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run of the network takes more than fits in memory; the samples are those of one run."""
+    assert main(["sample", "tiny", "-n", "7", "-o", "whole.npy"]) == 0
+    sizes = []
+    generate = Generator.generate
+
+    def noted(self: Generator, z: NDArray[np.float32], class_idx: NDArray[np.int64] | None = None) -> Samples:
+        sizes.append(len(z))
+        return generate(self, z, class_idx)
+
+    monkeypatch.setattr(Generator, "generate", noted)
+    monkeypatch.setattr("models.batches.MAX_BATCH_VALUES", 3 * 64)
+    assert main(["sample", "tiny", "-n", "7", "-o", "parts.npy"]) == 0
+    assert sizes[-3:] == [3, 3, 1]
+    assert np.array_equal(np.load("whole.npy"), np.load("parts.npy"))
 
 
 def test_promote_and_rollback(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from models import extractors, random_features
+from models import batches, random_features
 from models.datasets import load_dataset
 from models.errors import DataError, LoadError, NotFound
 from models.extractors import (
@@ -60,7 +60,7 @@ def test_batches_do_not_change_features(monkeypatch):
     """Features are the same to float32 rounding whatever the batch, and progress counts every sample."""
     extractor, seen = random_conv(), []
     whole = extractor.extract(images(7)).features
-    monkeypatch.setattr(extractors, "BATCH_SIZE", 2)
+    monkeypatch.setattr(batches, "BATCH_SIZE", 2)
     pieces = extractor.extract(images(7), seen.append).features
     assert whole == pytest.approx(pieces, rel=1e-4, abs=1e-5)
     assert seen == [2, 2, 2, 1]

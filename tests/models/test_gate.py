@@ -58,7 +58,8 @@ def test_a_good_candidate_passes_with_and_without_a_champion():
         ("G3", f"coverage[{LABEL}]", {"scores": Scores(0.85, 0.60, 0.95, 0.57)}),
         ("G3", f"precision[{LABEL}]", {"scores": Scores(math.nan, 0.60, 0.95, 0.80)}),
         ("G4", f"share of bag[{LABEL}]", {"class_shares": (0.14, 0.86)}),
-        ("G4", f"class accuracy[{LABEL}]", {"class_accuracy": 0.86}),
+        ("G4", f"class accuracy[{LABEL}]", {"conditional": True, "class_accuracy": 0.86}),
+        ("G4", f"class accuracy[{LABEL}]", {"conditional": True, "class_accuracy": None}),
         ("G5", f"replay[{LABEL}]", {"replay": Replay(0.018, 0.021, 3.0)}),
         ("G5", "replay[samples]", {"pixel_replay": Replay(0.05, 0.055, 900.0)}),
         ("G5", f"replay[{LABEL}]", {"replay": None}),
@@ -141,6 +142,22 @@ def test_numbers_keep_real_against_real_beside_them():
     assert numbers[f"real precision[{LABEL}]"].value == 0.9
     assert f"KID[{LABEL}]" not in numbers
     assert msgspec.json.decode(msgspec.json.encode(numbers), type=dict[str, Number]) == numbers
+
+
+def test_numbers_that_are_not_finite_are_left_out_wherever_they_stand():
+    """JSON would keep them as null, and the verdict could not be read again."""
+    broken = msgspec.structs.replace(REAL, fd_inf=math.nan, kid=math.inf)
+    floor = msgspec.structs.replace(FLOOR, measures=broken)
+    numbers = gate(msgspec.structs.replace(GOOD, se=math.nan), floor, (), Policy(), PARITY).numbers
+    assert numbers[f"FD_inf[{LABEL}]"] == Number(value=2.0)
+    assert f"real FD_inf[{LABEL}]" not in numbers
+    assert f"real KID[{LABEL}]" not in numbers
+    assert msgspec.json.decode(msgspec.json.encode(numbers), type=dict[str, Number]) == numbers
+
+
+def test_an_unconditional_generator_is_asked_for_no_class():
+    """Its class accuracy is neither measured nor missed."""
+    assert not any(check.name.startswith("class accuracy") for check in decide().checks)
 
 
 def test_a_report_decides_nothing():

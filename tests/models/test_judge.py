@@ -1,12 +1,15 @@
 """Published versions are measured as they are served, on the right split, and their verdicts are kept."""
 
+import shutil
+
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from models import judge, measuring
 from models.datasets import load_dataset
-from models.errors import Refused
+from models.errors import LoadError, Refused
 from models.extractors import resolve_extractor
 from models.gate import gate
 from models.generator import Generator
@@ -16,10 +19,11 @@ from models.measuring import Fakes, measure_fakes, measure_floor
 from models.policy import Policy
 from models.promotion import promote
 from models.publish import publish
+from models.records import Reference
 from models.reference import RealFeatures
 from models.report import format_report, format_verdict
 from models.repository import Repository
-from models.testkit import tiny_model, tiny_signature
+from models.testkit import fake_verdict, tiny_model, tiny_signature
 from tests.models.realdata import write_blobs
 
 # Limits that 300 gate samples can tell from noise; the defaults are for 10,000.
@@ -47,6 +51,13 @@ class House:
     def publish(self, model=None, *, judged=True, policy=None):
         reference = judge.describe_reference(self.data, policy=policy or POLICY) if judged else None
         return publish(self.repository, "blobs", model or tiny_model(), reference=reference)
+
+    def promotable(self, model=None, *, champion=None):
+        """A version with a passing verdict that nobody measured."""
+        version = self.publish(model)
+        verdict = fake_verdict(version, version.manifest(), champion=champion)
+        self.repository.add_verdict(version, verdict)
+        return version, verdict
 
     def gate(self, version, **options):
         return judge.run_gate(self.repository, version, cache=self.cache, **options)
@@ -88,12 +99,105 @@ def test_an_equal_candidate_is_compared_with_champion_and_best(house):
         promote(house.repository, version)
     reals = judge.open_reference(house.repository.reference("blobs"))
     third = house.publish()
-    named = {number.number: role for role, number in judge.rivals(house.repository, third, reals)}
+    named = {number.number: role for role, number in judge.rivals(house.repository, third, reals, second)}
     name = f"FD_inf[{reals.extractor.label}]"
     best = min((first, second), key=lambda version: house.repository.passing(version).numbers[name].value)
     assert named == {second.number: "champion"} | ({first.number: "best"} if best == first else {})
-    assert all(number != second for _, number in judge.rivals(house.repository, second, reals))
+    assert all(number != second for _, number in judge.rivals(house.repository, second, reals, second))
     assert house.gate(third).decision == "pass"
+
+
+def test_the_champion_is_not_judged_again(house):
+    """It serves by the verdict of its promotion, which another one would put aside; it may still be measured."""
+    version, passing = house.promotable()
+    promote(house.repository, version)
+    with pytest.raises(Refused, match=r"blobs@1 is the champion: `genserve evaluate`.*blobs@candidate"):
+        house.gate(version)
+    assert house.repository.verdicts(version) == [passing]
+
+
+def test_a_version_promoted_while_it_is_judged_keeps_its_verdict(house):
+    """As if it had been the champion before."""
+    version, passing = house.promotable()
+
+    def promote_now(name, total):
+        if house.repository.aliases("blobs").champion is None:
+            promote(house.repository, version)
+        return lambda done: None
+
+    with pytest.raises(Refused, match="is the champion"):
+        house.gate(version, num_fake=100, progress=promote_now)
+    assert house.repository.verdicts(version) == [passing]
+
+
+def test_the_champion_at_the_start_is_the_one_in_the_verdict(house):
+    """Another promotion during the minutes of measuring changes neither its number nor its digest."""
+    first, _ = house.promotable()
+    promote(house.repository, first)
+    second, _ = house.promotable(tiny_model(seed=1), champion=first.number)
+    third = house.publish()
+
+    def promote_now(name, total):
+        if house.repository.aliases("blobs").champion == first.number:
+            promote(house.repository, second)
+        return lambda done: None
+
+    verdict = house.gate(third, num_fake=100, progress=promote_now)
+    assert house.repository.aliases("blobs").champion == second.number
+    assert (verdict.champion, verdict.champion_digest) == (first.number, first.manifest().digest)
+
+
+def test_what_it_must_be_compared_with_is_opened_before_anything_is_drawn(house):
+    """A champion whose file is damaged, or not there, refuses at once."""
+    champion, _ = house.promotable()
+    promote(house.repository, champion)
+    candidate = house.publish(tiny_model(seed=1))
+    stages = []
+    champion.model_path.write_bytes(champion.model_path.read_bytes() + b"\0")
+    with pytest.raises(Refused, match="blobs@1, the champion to compare with, cannot be measured: the file's sha256"):
+        house.gate(candidate, progress=lambda name, total: stages.append(name))
+    assert stages == []
+    shutil.rmtree(champion.path)
+    with pytest.raises(LoadError, match="names version 1, which is not there"):
+        house.gate(candidate)
+
+
+def test_a_history_that_names_a_missing_verdict_is_damaged(house):
+    """The error says which verdict of which version."""
+    champion, _ = house.promotable()
+    promote(house.repository, champion)
+    (champion.path / "verdicts" / "001.json").unlink()
+    reals = judge.open_reference(house.repository.reference("blobs"))
+    with pytest.raises(LoadError, match=r"blobs/history.jsonl names verdict 1 of blobs@1, which has 0"):
+        judge.rivals(house.repository, house.publish(), reals, champion)
+
+
+def test_a_manifest_of_another_signature_is_not_judged(house):
+    """Its latents would be drawn from another prior than the file was made for."""
+    version = house.publish()
+    claimed = msgspec.structs.replace(version.manifest(), prior="uniform")
+    (version.path / "manifest.json").write_bytes(msgspec.json.encode(claimed))
+    with pytest.raises(LoadError, match="signature differs"):
+        house.gate(version)
+
+
+def test_a_reference_keeps_the_resolution_of_a_folder(tmp_path):
+    """Images of 12 pixels are read, and judged, at 8; one without a resolution is an older genserve's."""
+    (tmp_path / "images").mkdir()
+    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, (40, 12, 12), np.uint8)):
+        Image.fromarray(image).save(tmp_path / "images" / f"{i}.png")
+    reference = judge.describe_reference(str(tmp_path / "images"), resolution=8)
+    assert judge.open_reference(reference).dataset.shape[:2] == (8, 8)
+    older = msgspec.json.encode({k: v for k, v in msgspec.structs.asdict(reference).items() if k != "resolution"})
+    assert msgspec.json.decode(older, type=Reference).resolution is None
+
+
+def test_a_reference_is_described_without_copying_the_data(house, monkeypatch):
+    """The splits' sizes are the lengths of their indices."""
+    dataset = load_dataset(house.data)
+    monkeypatch.setattr(type(dataset), "split", None)
+    reference = judge.describe_reference(house.data, dataset=dataset)
+    assert sum(reference.splits.values()) == len(dataset.samples)
 
 
 def test_a_replaying_generator_is_refused_by_replay_alone(house):
@@ -139,7 +243,7 @@ def test_the_same_file_is_measured_the_same_again(house):
 
 
 def test_latent_seeds_depend_on_candidate_and_policy():
-    """Seeds are distinct streams for distinct texts, and cover the whole range of seeds."""
+    """Seeds are distinct streams for distinct texts, cover the whole range of seeds, and are the same everywhere."""
     a, b = measuring._seeds("a", 1000), measuring._seeds("b", 1000)
     assert not np.array_equal(a, b)
     assert a.dtype == np.uint32

@@ -9,7 +9,7 @@ from models.extractors import Extracted, resolve_extractor
 from models.gate import gate
 from models.generator import Generator
 from models.measures import Parity
-from models.measuring import Fakes, draw_fakes, measure_fakes, measure_floor
+from models.measuring import Fakes, draw_fakes, measure, measure_fakes, measure_floor
 from models.policy import Policy
 from models.reference import RealFeatures
 from models.testkit import tiny_model, tiny_signature
@@ -67,6 +67,29 @@ def test_a_class_input_that_is_ignored_is_refused(fashion):
     assert wrong.class_accuracy < 0.1
 
 
+def test_classes_that_are_not_the_datas_are_refused(fashion):
+    """Classes named otherwise cannot be checked, which is no reason to pass."""
+    fakes = fashion.fakes(asked=fashion.labels)._replace(class_names=tuple("0123456789"))
+    measures, reasons = fashion.failures(fakes)
+    assert measures.conditional
+    assert measures.class_accuracy is None
+    assert reasons == ["G4 class accuracy"]
+
+
+def test_the_floor_does_not_depend_on_the_order_of_the_data(tmp_path):
+    """A folder of images comes sorted by class: real against real scores the same as on shuffled data."""
+    labels = np.sort(np.random.RandomState(0).randint(0, 10, 4000))
+    samples = (np.random.RandomState(1).standard_normal((4000, 2)) + labels[:, None] * 20).astype(np.float32)
+    floors = []
+    for name, order in (("sorted", slice(None)), ("shuffled", np.random.RandomState(2).permutation(4000))):
+        np.savez(tmp_path / f"{name}.npz", samples=samples[order], labels=labels[order])
+        dataset = load_dataset(str(tmp_path / f"{name}.npz"))
+        reals = RealFeatures(dataset, resolve_extractor(None, dataset))
+        floors.append(measure_floor(reals, "gate", POLICY).measures.scores)
+    assert floors[0].recall > 0.5
+    assert floors[0] == pytest.approx(floors[1], abs=0.15)
+
+
 def test_drawing_keeps_the_first_samples_and_all_features(fashion):
     """Features of every fake, pixels of the first ones, classes where the generator has them."""
     signature = tiny_signature(shape=(28, 28, 1), classes=10)
@@ -86,3 +109,9 @@ def test_a_split_of_a_few_samples_is_refused(tmp_path):
     reals = RealFeatures(dataset, resolve_extractor(None, dataset))
     with pytest.raises(DataError, match=r"gate split has .* at least 20"):
         measure_floor(reals, "gate", POLICY)
+    with pytest.raises(DataError, match="at least 20"):
+        measure(Unused(), reals, "gate", POLICY, salt="s")
+
+
+class Unused:
+    """A generator that must not be asked for anything: the data are refused first."""

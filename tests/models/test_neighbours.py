@@ -56,7 +56,7 @@ def test_too_few_samples_are_refused():
 
 @pytest.mark.parametrize("base_rows", [7, 8192])
 def test_nearest_distances_agree_with_all_distances(monkeypatch, base_rows):
-    """Block by block the nearest is found, to float64; a copy far from the origin is at exactly 0."""
+    """Block by block the nearest is found, its distance to float64; a copy with no near-equal neighbour is at 0."""
     monkeypatch.setattr(neighbours, "BASE_ROWS", base_rows)
     base = points(0, 50, shift=200.0)
     queries = np.concatenate([points(1, 20, shift=200.0), base[[3, 49]]])
