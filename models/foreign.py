@@ -6,9 +6,11 @@ reason. Knows nothing of repositories.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from models.errors import Invalid, NotServable, Unavailable
@@ -19,7 +21,6 @@ from models.runtime import make_session
 
 PREFIX = "g/"
 PROBED_BATCHES = (1, 2, 7)
-ZERO = 127  # the level that 0 in [-1, 1] becomes; an image set that never falls below it is [0, 1] or [0, 255]
 MIN_OPSET = 13
 
 
@@ -56,9 +57,9 @@ def adopt(data: bytes, *, prior: Prior, classes: Classes | None = None) -> bytes
     _refuse_unservable(model)
     z, class_input = _inputs(model, classes)
     output = _output(model)
-    kind, body = _rewrite(model, z, class_input, output)
     bare = Signature(kind="vector", prior=prior, z_dim=_z_dim(z), shape=(1,), classes=classes)
-    shape = _probe(body, kind, output, bare)
+    shape = _probe(data, z, class_input, output, bare)
+    kind, body = _rewrite(model, z, class_input, output)
     try:
         stamp(body, Signature(kind=kind, prior=prior, z_dim=_z_dim(z), shape=shape, classes=classes))
     except Invalid as error:
@@ -107,7 +108,7 @@ def _inputs(model: onnx.ModelProto, classes: Classes | None) -> tuple[_Port, _Po
             raise NotServable(f"the batch dimension of {port} is fixed: export with a dynamic batch")
     if (class_input is None) != (classes is None):
         raise NotServable(
-            "it takes a class input: say its classes"
+            "it takes a class input: name labelled data, or how many classes it has"
             if class_input
             else "it takes no class input, but classes are given",
             field="classes",
@@ -191,14 +192,16 @@ def _exit(graph: onnx.GraphProto, output: _Port) -> list[onnx.NodeProto]:
     ]
 
 
-def _probe(body: onnx.ModelProto, kind: Kind, output: _Port, bare: Signature) -> tuple[int, ...]:
-    """Run the rewritten file at several batches; returns the shape of one sample."""
+def _probe(data: bytes, z: _Port, class_input: _Port | None, output: _Port, bare: Signature) -> tuple[int, ...]:
+    """Run the file as it came, at several batches and with the last class; returns the shape of one of our samples."""
     probes = []
     try:
-        session = make_session(body.SerializeToString())
+        session = make_session(data)
         for batch in PROBED_BATCHES:
-            drawn = draw(bare, range(batch))
-            feed = {"z": drawn.z} if drawn.class_idx is None else {"z": drawn.z, "class_idx": drawn.class_idx}
+            feed: dict[str, NDArray[Any]] = {z.name: draw(bare, range(batch)).z.reshape(batch, -1, *z.dims[2:])}
+            if class_input is not None:
+                last_first = (bare.num_classes - 1 + np.arange(batch)) % bare.num_classes
+                feed[class_input.name] = last_first.astype(helper.tensor_dtype_to_np_dtype(class_input.element))
             probes.append(session.run(None, feed)[0])
     except Unavailable:
         raise
@@ -207,11 +210,14 @@ def _probe(body: onnx.ModelProto, kind: Kind, output: _Port, bare: Signature) ->
     shapes = {samples.shape for samples in probes}
     if shapes != {(batch, *probes[0].shape[1:]) for batch in PROBED_BATCHES}:
         raise NotServable(f"the output's shape does not follow the batch: {sorted(shapes)}")
-    if kind == "vector" and not all(np.isfinite(samples).all() for samples in probes):
+    if not all(np.isfinite(samples).all() for samples in probes):
         raise NotServable("its output is not finite")
-    if kind == "image" and output.element == TensorProto.FLOAT and min(samples.min() for samples in probes) >= ZERO:
+    shape = tuple(int(extent) for extent in probes[0].shape[1:])
+    if output.element == TensorProto.UINT8 or len(shape) == 1:
+        return shape
+    if min(samples.min() for samples in probes) >= 0:
         raise NotServable("its output is never below 0: images must be float32 in [-1, 1], or uint8")
-    return tuple(int(extent) for extent in probes[0].shape[1:])
+    return (*shape[1:], shape[0])  # C, H, W -> H, W, C
 
 
 def _port(value: onnx.ValueInfoProto) -> _Port:

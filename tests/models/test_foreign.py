@@ -134,6 +134,7 @@ CASES: list[tuple[str, Callable[[], bytes], str]] = [
     ("two outputs", _two_outputs, "expected one output; it has 2"),
     ("rank 3", lambda: _foreign(output=("x", F, ["n", 4, 4]), shape=(-1, 4, 4)), "the output must be"),
     ("five channels", lambda: _foreign(output=("x", F, ["n", "c", "h", "w"]), shape=(-1, 4, 2, 2)), "image is"),
+    ("not a number", lambda: _foreign(squash="Log"), "not finite"),
     ("sigmoid", lambda: _foreign(squash="Sigmoid"), "never below 0"),
     ("wrong reshape", lambda: _foreign(shape=(1, -1, 4, 4)), "shape does not follow the batch|image is"),
     ("cannot run", lambda: _foreign(shape=(-1, 1, 4, 5)), "cannot run it"),
@@ -146,6 +147,20 @@ def test_what_cannot_be_served_is_refused_with_the_reason(build: Callable[[], by
     """Never a stack trace, never a guess."""
     with pytest.raises(NotServable, match=reason):
         adopt(build(), prior="normal")
+
+
+def test_more_classes_than_the_file_knows_are_refused() -> None:
+    """The last class is tried, not only those that chance draws."""
+    rows = numpy_helper.from_array(np.zeros((3, 1), np.float32), "rows")
+    nodes = (
+        helper.make_node("Constant", [], ["table"], value=rows),
+        helper.make_node("Gather", ["table", "y"], ["embedding"]),
+    )
+    data = _foreign(extra_inputs=(helper.make_tensor_value_info("y", I64, ["n"]),), extra_nodes=nodes)
+    names = tuple("abcd")
+    adopt(data, prior="normal", classes=Classes(names=names[:3], frequencies=(0.5, 0.5, 0.0)))
+    with pytest.raises(NotServable, match="cannot run it"):
+        adopt(data, prior="normal", classes=Classes(names=names, frequencies=(0.5, 0.5, 0.0, 0.0)))
 
 
 def test_classes_for_an_unconditional_file_are_refused() -> None:
