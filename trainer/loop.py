@@ -55,6 +55,8 @@ class Trainer:
             if self._kimg >= next_snapshot and not self.state.done:
                 self._snapshot()
                 next_snapshot = _next(self._kimg, config.snapshot_kimg)
+        if self.meter.counting:
+            self.run_dir.append_stats(self.meter.report(self._kimg))
         if self.state.done:
             self._snapshot()
         else:

@@ -36,7 +36,8 @@ def stages(height: int, width: int) -> Stages:
     while h % 2 == 0 and w % 2 == 0 and min(h, w) // 2 >= MIN_EXTENT:
         count, h, w = count + 1, h // 2, w // 2
     if not count or max(h, w) > 32:
-        raise Invalid(f"images of {height} x {width} do not halve to a map of 4 .. 32 pixels a side", field="data")
+        detail = f"images of {height} x {width} do not halve to a map of 4 .. 32 pixels a side"
+        raise Invalid(f"{detail}; of 28, 32, 64 or 128 they do (a folder: --resolution 32)", field="data")
     return Stages(h, w, count)
 
 

@@ -55,6 +55,11 @@ class Meter:
         """One step of G."""
         self._g.append(loss)
 
+    @property
+    def counting(self) -> bool:
+        """Whether there were steps since the last report."""
+        return bool(self._d or self._g)
+
     def show(self, kimg: float) -> None:
         """Redraw the live line, at most once a second."""
         if self.live and self.clock() - self._drawn >= REDRAW_SECONDS and self._d:
