@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from genserve.cli import main
 from models.export_record import ExportRecord, record_path
@@ -23,7 +24,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     return Repository(tmp_path / "models")
 
 
-def export(path: Path, *, digest: str | None = None) -> Path:
+def export(
+    path: Path, *, digest: str | None = None, data: str = "data.npz", configuration: dict[str, object] | None = None
+) -> Path:
     """A generator and the record that an export of seed 7 leaves beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(tiny_model())
@@ -32,12 +35,12 @@ def export(path: Path, *, digest: str | None = None) -> Path:
         checkpoint_kimg=2.5,
         chosen_by="a person",
         reason="sharper",
-        data="data.npz",
+        data=data,
         data_hash="0" * 64,
         licence="MIT",
         seed=7,
         kimg=4.0,
-        configuration={"lr": 0.1},
+        configuration=configuration or {"lr": 0.1},
         code_version="0.0.1",
     )
     record_path(path).write_bytes(msgspec.json.encode(record))
@@ -65,6 +68,21 @@ def test_a_run_and_its_file_are_published_alike(repository: Repository) -> None:
     of_run, of_file = (repository.resolve(f"{name}@1").manifest() for name in ("run", "file"))
     assert of_run.provenance == of_file.provenance
     assert repository.reference("run") == repository.reference("file")
+
+
+def test_a_run_at_a_resolution_is_judged_at_it(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of 12-pixel images that was trained on at 8 is read at 8 again, by publishing and by judging."""
+    Path("images").mkdir()
+    for i, image in enumerate(np.random.RandomState(0).randint(0, 256, (40, 12, 12), np.uint8)):
+        Image.fromarray(image).save(f"images/{i}.png")
+    export(Path("run/export/model.onnx"), data="images", configuration={"resolution": 8})
+    assert main(["publish", "run", "--name", "run"]) == 0
+    reference = repository.reference("run")
+    assert reference is not None
+    assert reference.resolution == 8
+    capsys.readouterr()
+    assert main(["gate", "run@candidate"]) == 2
+    assert "samples, at least 20 are needed" in capsys.readouterr().err
 
 
 def test_a_record_of_another_file_is_not_this_ones(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:

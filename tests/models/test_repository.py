@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from models import files, places, promotion
@@ -88,6 +89,8 @@ def test_a_name_is_judged_against_one_thing(tmp_path: Path) -> None:
     repository.set_reference("tiny", reference)
     publish_tiny(repository)
     repository.set_reference("tiny", reference)
+    repository.set_reference("tiny", msgspec.structs.replace(reference, resolution=8))  # of the same content
+    assert repository.reference("tiny") == reference
     with pytest.raises(Refused, match="another name"):
         repository.set_reference(
             "tiny", Reference(data="x", data_hash="1", splits={}, extractor="e", extractor_digest="0")
