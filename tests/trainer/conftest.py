@@ -1,11 +1,14 @@
 """A data set and a configuration small enough to train in a second."""
 
+import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from trainer.arguments import add_export_arguments, add_train_arguments
 from trainer.config import Config
 
 SHAPE = (8, 8, 1)
@@ -35,3 +38,15 @@ def tiny(blobs: Path) -> Config:
         data=str(blobs), z_dim=4, g_channels=4, d_channels=4, d_hidden=8, batch_size=16, kimg=0.64, seed=3, threads=1,
         snapshot_kimg=0.32,
     )  # fmt: skip
+
+
+@pytest.fixture
+def parse() -> Any:
+    """Command lines of `train` and `export` as the console script parses them."""
+
+    def parsed(command: str, *words: object) -> argparse.Namespace:
+        parser = argparse.ArgumentParser()
+        {"train": add_train_arguments, "export": add_export_arguments}[command](parser)
+        return parser.parse_args([str(word) for word in words])
+
+    return parsed

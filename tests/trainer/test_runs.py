@@ -1,8 +1,6 @@
 """Whole runs: resuming, stopping, exporting, and the commands."""
 
-import argparse
 import copy
-import dataclasses
 import json
 import os
 import signal
@@ -17,7 +15,6 @@ import onnx
 import pytest
 import torch
 
-from models.datasets import load_dataset
 from models.errors import DataError, Invalid, NotFound, Refused
 from models.export_record import read_export_record
 from models.generator import Generator as OnnxGenerator
@@ -25,7 +22,6 @@ from models.latents import draw
 from tests.trainer.conftest import SHAPE
 from tests.waiting import wait_until
 from trainer import commands
-from trainer.arguments import add_export_arguments, add_train_arguments
 from trainer.config import Config, make_config
 from trainer.ema import reestimate_statistics
 from trainer.exporting import choose
@@ -34,7 +30,7 @@ from trainer.networks import Generator
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.progress import Meter, duration
 from trainer.run_dir import Run, RunDir, Score, Stats
-from trainer.selection import make_scorer, sample, signature_of
+from trainer.selection import sample, signature_of
 from trainer.state import State
 
 
@@ -73,18 +69,6 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b)
-
-
-@pytest.fixture
-def parse() -> Any:
-    """Command lines of `train` and `export` as the console script parses them."""
-
-    def parsed(command: str, *words: object) -> argparse.Namespace:
-        parser = argparse.ArgumentParser()
-        {"train": add_train_arguments, "export": add_export_arguments}[command](parser)
-        return parser.parse_args([str(word) for word in words])
-
-    return parsed
 
 
 # Resuming.
@@ -195,106 +179,6 @@ def test_a_run_is_not_begun_twice(tmp_path: Path, blobs: Path, tiny: Config, par
         commands.train(parse("train", "--resume", run_dir.path, "--kimg", 5))
     with pytest.raises(NotFound, match="holds no run"):
         commands.train(parse("train", "--resume", tmp_path / "nothing"))
-
-
-@pytest.mark.parametrize(
-    ("count", "side", "complaint"),
-    [(160, 27, "27 x 27 do not halve"), (20, 8, r"do not fill a batch of 64.*--batch-size")],
-)
-def test_a_run_that_cannot_be_leaves_no_folder(
-    tmp_path: Path, parse: Any, count: int, side: int, complaint: str
-) -> None:
-    """Images of 27 pixels, and fewer than a batch, are refused before the run's folder is made."""
-    images = np.random.RandomState(0).randint(0, 256, (count, side, side), dtype=np.uint8)
-    np.savez(tmp_path / "d.npz", images=images)
-    with pytest.raises(Invalid, match=complaint):
-        commands.train(parse("train", tmp_path / "d.npz", "--run-dir", tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
-
-
-def test_every_core_is_kept_as_a_number(
-    tmp_path: Path, blobs: Path, parse: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """threads 0 becomes the cores of the machine that began, so that a resume on another one gives the same bits."""
-    monkeypatch.setattr(commands, "available_cores", lambda: 3)
-    monkeypatch.setattr(commands, "_train", lambda *_: 0)
-    assert commands.train(parse("train", blobs, "--run-dir", tmp_path / "run", "--threads", 0)) == 0
-    assert RunDir(tmp_path / "run").read().config.threads == 3
-
-
-@pytest.fixture
-def short(tmp_path: Path, blobs: Path, parse: Any) -> RunDir:
-    """A finished run of two snapshots."""
-    words = ("--batch-size", 16, "--g-channels", 4, "--d-channels", 4, "--threads", 1, "--kimg", 0.16)
-    assert commands.train(parse("train", blobs, "--run-dir", tmp_path / "run", "--snapshot-kimg", 0.08, *words)) == 0
-    return RunDir(tmp_path / "run")
-
-
-def test_a_run_without_a_checkpoint_begins_again(short: RunDir, parse: Any) -> None:
-    """Killed before its first checkpoint, a resumed run does everything again and drops all lines of statistics."""
-    before = [(line.kimg, line.score) for line in short.stats()]
-    short.checkpoint_path.unlink()
-    assert commands.train(parse("train", "--resume", short.path)) == 0
-    assert [(line.kimg, line.score) for line in short.stats()] == before
-
-
-def test_a_short_run_has_statistics_too(short: RunDir) -> None:
-    """The steps since the last line are reported when a run ends, however short it was: 5 batches of 16 here."""
-    line = short.stats()[1]
-    assert line.kimg == 0.16
-    assert line.d_loss is not None
-    assert line.g_loss is not None
-
-
-@pytest.mark.parametrize("damage", [b"", b"not a zip", b"PK\x03\x04 and no more", "half"])
-def test_damaged_files_of_a_run_are_named(short: RunDir, parse: Any, damage: bytes | str) -> None:
-    """A checkpoint, snapshot or line of statistics that cannot be read is an error with the file and the mend."""
-    for path in (short.checkpoint_path, *(short.path / "snapshots").iterdir()):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if isinstance(damage, str) else damage)
-    with pytest.raises(Invalid, match=r"checkpoint\.pt is damaged.*remove it"):
-        commands.train(parse("train", "--resume", short.path))
-    with pytest.raises(Invalid, match=r"000000\.160\.pt is damaged"):
-        commands.export(parse("export", short.path, "--checkpoint", 0.16))
-    with short.stats_path.open("ab") as file:
-        file.write(b'{"kimg":0.16,"score":{"fd":1.0,"share":null,"extractor":"e@1"}}\n')
-    with pytest.raises(Invalid, match=r"stats\.jsonl is damaged in line \d+"):
-        commands.export(parse("export", short.path))
-
-
-def test_a_configuration_changed_by_hand_is_refused(short: RunDir, parse: Any) -> None:
-    """Weights that do not fit config.json are an error that says so, for the checkpoint and for a snapshot."""
-    config = short.path / "config.json"
-    config.write_text(config.read_text().replace('"g_channels": 4', '"g_channels": 6'))
-    with pytest.raises(Invalid, match=r"checkpoint\.pt does not fit config\.json"):
-        commands.train(parse("train", "--resume", short.path))
-    with pytest.raises(Invalid, match=r"snapshot at 0\.16 kimg does not fit config\.json"):
-        commands.export(parse("export", short.path, "--checkpoint", 0.16))
-
-
-def test_two_processes_do_not_train_one_run(short: RunDir, parse: Any) -> None:
-    """While a run is held, resuming it is refused; afterwards it goes on."""
-    with short.held(), pytest.raises(Refused, match="another process"):
-        commands.train(parse("train", "--resume", short.path))
-    assert commands.train(parse("train", "--resume", short.path)) == 0
-
-
-def test_export_before_the_first_snapshot_says_what_to_do(short: RunDir, parse: Any) -> None:
-    """Stopped before any snapshot there is nothing to export but a run to resume; a stray file is no snapshot."""
-    for path in (short.path / "snapshots").iterdir():
-        path.unlink()
-    (short.path / "snapshots" / "best.pt").write_bytes(b"")
-    for words in ((), ("--checkpoint", 5)):
-        with pytest.raises(NotFound, match=f"no snapshot yet.*train --resume {short.path}"):
-            commands.export(parse("export", short.path, *words))
-
-
-def test_uniform_validation_images_give_no_score(blobs: Path) -> None:
-    """Equal validation images have no variance to share FD by: no score, rather than an infinite one."""
-    data = load_dataset(str(blobs))
-    assert make_scorer(data, num_fakes=10) is not None
-    same = data.samples.copy()
-    same[data.indices["validation"]] = 7
-    assert make_scorer(dataclasses.replace(data, samples=same), num_fakes=10) is None
 
 
 def test_vectors_are_refused(tmp_path: Path, parse: Any) -> None:
