@@ -9,6 +9,7 @@ Functions are named, not imported: only the subcommand that runs pays for its im
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from models.errors import GenserveError
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("genserve: interrupted", file=sys.stderr)
         return 130
+    except Exception:  # a mistake of ours: told in full, and never taken for a refusal
+        traceback.print_exc()
+        return 3
 
 
 def _told(error: OSError) -> str:
@@ -104,7 +108,9 @@ def _publish(parser: argparse.ArgumentParser) -> None:
         "--resolution", type=int, metavar="R", help="pixels, for a folder of images (default: the run's)"
     )
     parser.add_argument("--extractor", help="feature extractor to judge with: a name or a folder")
-    parser.add_argument("--classes", type=int, metavar="K", help="of a conditional foreign file published without data")
+    parser.add_argument(
+        "--classes", type=int, metavar="K", help="classes of a conditional foreign file whose data has no labels"
+    )
     parser.add_argument("--licence", help="of the data it was trained on")
     parser.add_argument("--why", help="a note for the history")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
 
+from genserve.context import readable_repository
 from models.errors import GenserveError
-from models.places import readable_repository
 from models.runtime import available_cores, available_providers, check_runtime
 from models.verify import verify
 

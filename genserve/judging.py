@@ -4,9 +4,9 @@ import argparse
 
 import msgspec
 
+from genserve.context import readable_repository, writable_repository
 from models import judge
 from models.extractors import Progress as Advance
-from models.places import readable_repository, writable_repository
 from models.progress import Progress
 from models.report import format_report, format_verdict
 

@@ -6,10 +6,14 @@ import sys
 
 import msgspec
 
-from models.places import readable_repository
+from genserve.context import readable_repository
+from models.errors import GenserveError
 from models.records import Event, Verdict
 from models.repository import Repository, Version
 from models.verify import verify as verify_repository
+
+COLUMNS = ("version", "alias", "kind", "shape", "prior", "classes", "verdict", "fd", "digest", "created")
+DAMAGED = "damaged"
 
 
 def models(args: argparse.Namespace) -> int:
@@ -17,15 +21,16 @@ def models(args: argparse.Namespace) -> int:
     repository = readable_repository()
     names = [args.name] if args.name else repository.names()
     rows = [_row(repository, version) for name in names for version in repository.require(name)]
+    damaged = any(row["verdict"] == DAMAGED for row in rows)
     if args.json:
         history = {"history": msgspec.to_builtins(repository.history(args.name))} if args.name else {}
         json.dump({"repository": str(repository.root), "versions": rows, **history}, sys.stdout, indent=2)
         print()
-        return 0
+        return int(damaged)
     _print_table(rows)
     for event in repository.history(args.name) if args.name else ():
         print(_told(args.name, event))
-    return 0
+    return int(damaged)
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -42,6 +47,15 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def _row(repository: Repository, version: Version) -> dict[str, object]:
+    """One version; one that cannot be read is a row too, so that it does not hide the others."""
+    try:
+        return _readable_row(repository, version)
+    except GenserveError as error:
+        row: dict[str, object] = dict.fromkeys(COLUMNS, "")
+        return {**row, "version": str(version), "verdict": DAMAGED, "fd": error.detail}
+
+
+def _readable_row(repository: Repository, version: Version) -> dict[str, object]:
     manifest = version.manifest()
     aliases = repository.aliases(version.name)
     verdicts = repository.verdicts(version)

@@ -2,8 +2,8 @@
 
 import argparse
 
+from genserve.context import writable_repository
 from models import promotion
-from models.places import writable_repository
 
 
 def promote(args: argparse.Namespace) -> int:

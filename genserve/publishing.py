@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from genserve.context import writable_repository
 from models.datasets import Dataset, load_dataset
 from models.errors import Invalid, NotFound, Refused
 from models.export_record import MODEL_NAME, ExportRecord, read_export_record, record_path
-from models.foreign import is_stamped
+from models.foreign import is_stamped, takes_classes
 from models.generator import Generator, sha256
-from models.judge import describe_reference
+from models.judge import check_fits, describe_reference
 from models.manifest import Classes, Provenance
-from models.places import writable_repository
 from models.publish import publish as publish_version
+from models.publish import stamp_as_ours
 from models.records import Reference
 from models.repository import check_name
 from models.sources import SOURCES
@@ -27,16 +28,18 @@ def publish(args: argparse.Namespace) -> int:
     check_name(args.name)
     model, record = _find(Path(args.source))
     spec = args.data or (record.data if record is not None else None)
+    if args.extractor is not None and spec is None:
+        raise Invalid("there is nothing to judge with it: name --data too", field="extractor")
     resolution = _resolution(args, spec, record)
     dataset = load_dataset(spec, resolution=resolution) if spec is not None else None
+    _check_unchanged(args, record, dataset)
+    model = stamp_as_ours(model, prior=args.prior, classes=_classes(args, dataset, model))
     if dataset is not None:
-        _check_shape(model, dataset)
+        check_fits(Generator.from_bytes(model).signature, dataset)
     version = publish_version(
         writable_repository(),
         args.name,
         model,
-        prior=args.prior,
-        classes=_classes(args, dataset, model),
         provenance=_provenance(args, record),
         reference=None if dataset is None else _reference(dataset, resolution, args.extractor),
         why=args.why or (f"checkpoint chosen by {record.chosen_by}: {record.reason}" if record is not None else None),
@@ -70,31 +73,32 @@ def _record_beside(path: Path, model: bytes) -> ExportRecord | None:
     return record if record.digest == sha256(model) else None
 
 
-def _check_shape(model: bytes, dataset: Dataset) -> None:
-    """A generator of another shape than its data could be published, but never judged."""
-    if not is_stamped(model):
-        return  # a foreign file's shape is known only once it ran
-    shape = Generator.from_bytes(model).signature.shape
-    if shape != dataset.shape:
-        raise Invalid(f"its samples are {dataset.shape}, the generator's are {shape}", field="data")
+def _check_unchanged(args: argparse.Namespace, record: ExportRecord | None, dataset: Dataset | None) -> None:
+    """A run's own data must still be what it was trained on; other data is a person's choice, made with --data."""
+    if record is None or dataset is None or args.data is not None or dataset.content_hash == record.data_hash:
+        return
+    raise Refused(
+        f"{record.data} has changed since the run was trained on it (its content hash differs): name it with --data "
+        "to judge against what it is now",
+        field="data",
+    )
 
 
 def _classes(args: argparse.Namespace, dataset: Dataset | None, model: bytes) -> Classes | None:
-    """The classes of a conditional foreign generator: as in its data, or K equally frequent ones where asked."""
-    if args.classes is None:
+    """The classes of a conditional foreign generator: those of its labelled data, or K equally frequent ones."""
+    count: int | None = args.classes
+    if is_stamped(model) or not takes_classes(model):
+        if count is not None:
+            raise Invalid("only a foreign file with a class input takes it: leave it out", field="classes")
         return None
-    if args.classes < 1:
-        raise Invalid(f"{args.classes} is below 1", field="classes")
-    if is_stamped(model):
-        raise Invalid("the file's signature says its classes: leave this out", field="classes")
-    if dataset is None or dataset.labels is None or dataset.class_names is None:
-        names = tuple(str(i) for i in range(args.classes))
-        return Classes(names=names, frequencies=(1 / args.classes,) * args.classes)
-    if args.classes != len(dataset.class_names):
-        raise Invalid(f"{args.classes}, but the data has {len(dataset.class_names)}", field="classes")
-    labels = dataset.labels[dataset.indices["train"]]
-    counts = np.bincount(labels, minlength=args.classes).astype(float)
-    return Classes(names=dataset.class_names, frequencies=tuple((counts / counts.sum()).tolist()))
+    if dataset is not None and dataset.labels is not None and dataset.class_names is not None:
+        if count not in (None, len(dataset.class_names)):
+            raise Invalid(f"{count}, but the data has {len(dataset.class_names)}", field="classes")
+        shares = np.bincount(dataset.labels[dataset.indices["train"]], minlength=len(dataset.class_names)).astype(float)
+        return Classes(names=dataset.class_names, frequencies=tuple((shares / shares.sum()).tolist()))
+    if count is None or count < 1:
+        raise Invalid("it takes a class input: say --classes K (at least 1), or name labelled --data", field="classes")
+    return Classes(names=tuple(str(i) for i in range(count)), frequencies=(1 / count,) * count)
 
 
 def _provenance(args: argparse.Namespace, record: ExportRecord | None) -> Provenance:

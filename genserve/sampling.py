@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from genserve.context import readable_repository
 from models.batches import generate_all
 from models.errors import Invalid
 from models.generator import Generator, Samples
 from models.latents import check_classes, check_truncation, draw, draw_untruncated, truncate, walk
 from models.opening import open_version
-from models.places import readable_repository
 from serving import encoders
 from serving.sizes import check_answer
 

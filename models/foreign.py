@@ -22,6 +22,7 @@ from models.runtime import make_session
 PREFIX = "g/"
 PROBED_BATCHES = (1, 2, 7)
 MIN_OPSET = 13
+CLASS_TYPES = (TensorProto.INT64, TensorProto.INT32)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class _Port:
 def is_stamped(data: bytes) -> bool:
     """Whether an ONNX file carries a signature already, as our own exports do."""
     return any(entry.key == METADATA_KEY for entry in _parse(data).metadata_props)
+
+
+def takes_classes(data: bytes) -> bool:
+    """Whether an ONNX file has an integer input, which for a generator is the class."""
+    graph = _parse(data).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return any(_port(value).element in CLASS_TYPES for value in graph.input if value.name not in weights)
 
 
 def adopt(data: bytes, *, prior: Prior, classes: Classes | None = None) -> bytes:
@@ -95,7 +103,7 @@ def _inputs(model: onnx.ModelProto, classes: Classes | None) -> tuple[_Port, _Po
     ports = [_port(value) for value in model.graph.input if value.name not in weights]
     listed = "; ".join(str(port) for port in ports) or "none"
     latents = [port for port in ports if port.element == TensorProto.FLOAT]
-    indices = [port for port in ports if port.element in (TensorProto.INT64, TensorProto.INT32)]
+    indices = [port for port in ports if port.element in CLASS_TYPES]
     if len(latents) != 1 or len(indices) > 1 or len(latents) + len(indices) != len(ports):
         raise NotServable(f"expected one float32 input z and at most one integer class input; its inputs: {listed}")
     z, class_input = latents[0], indices[0] if indices else None

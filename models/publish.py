@@ -50,7 +50,7 @@ def publish(
         Refused: the name is judged against something else already.
     """
     check_name(name)
-    stamped = _stamped(data, prior, classes)
+    stamped = stamp_as_ours(data, prior=prior, classes=classes)
     try:
         generator = Generator.from_bytes(stamped)
         samples = golden.make(generator)
@@ -80,7 +80,14 @@ def sample_grid(generator: Generator) -> bytes:
     return pictures.png(pictures.grid(images), level=9)
 
 
-def _stamped(data: bytes, prior: Prior | None, classes: Classes | None) -> bytes:
+def stamp_as_ours(data: bytes, *, prior: Prior | None, classes: Classes | None) -> bytes:
+    """The file that will be published: ours byte for byte, a foreign one adopted.
+
+    Raises:
+        Invalid: a prior that is missing or wrong.
+        NotServable: a foreign file that cannot be served, and why.
+        LoadError: a damaged file of ours.
+    """
     if not is_stamped(data):
         if prior is None:
             raise Invalid("a foreign file does not say it: give normal or uniform", field="prior")

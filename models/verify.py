@@ -55,4 +55,6 @@ def records_fault(repository: Repository, model: str) -> str | None:
     numbers = {version.number for version in repository.versions(model)}
     if missing := {event.version for event in events} - numbers:
         return f"the history names versions that are not here: {sorted(missing)}"
+    if aliases.champion is not None and repository.passing(repository.resolve(model)) is None:
+        return f"servers refuse the champion, {model}@{aliases.champion}: its newest verdict is no pass"
     return None

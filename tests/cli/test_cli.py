@@ -151,7 +151,7 @@ def test_data_of_a_resolution_are_judged_at_it(repository: Repository, monkeypat
     for i, image in enumerate(np.random.RandomState(0).randint(0, 256, (40, 12, 12), np.uint8)):
         Image.fromarray(image).save(f"images/{i}.png")
     publish = ["publish", "tiny.onnx", "--name", "small", "--data", "images"]
-    assert main(publish) == 2
+    assert main(publish) == 1
     assert main([*publish, "--resolution", "4"]) == 2
     with monkeypatch.context() as patch:
         patch.setattr("models.judge.load_dataset", None)
@@ -248,3 +248,48 @@ def test_conditional_and_vector_models_are_sampled_too(repository: Repository) -
     assert main(["sample", "ring", "-n", "5", "-o", "ring.npy"]) == 0
     assert np.load("ring.npy").shape == (5, 2)
     assert main(["sample", "ring", "-o", "ring.png"]) == 2
+
+
+def test_a_damaged_version_does_not_hide_the_others(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a row of its own, and the status tells."""
+    promote_tiny(repository, "other")
+    (repository.resolve("tiny").path / "manifest.json").write_text("{")
+    assert main(["models"]) == 1
+    shown = capsys.readouterr().out
+    assert "damaged" in shown
+    assert "other@1" in shown
+
+
+def test_commands_are_as_strict_about_settings_as_the_server(
+    repository: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt name is refused, and genserve.toml names the repository for all of them."""
+    monkeypatch.setenv("GENSERVE_MODELL", "x")
+    assert main(["models"]) == 2
+    assert "GENSERVE_MODELL" in capsys.readouterr().err
+    monkeypatch.delenv("GENSERVE_MODELL")
+    monkeypatch.delenv("GENSERVE_MODELS")
+    Path("genserve.toml").write_text(f'models = "{repository.root}"\n')
+    assert main(["models"]) == 0
+    assert "tiny@1" in capsys.readouterr().out
+
+
+def test_a_champion_that_servers_refuse_is_a_fault(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """verify looks at what a server would."""
+    version = repository.resolve("tiny")
+    repository.add_verdict(version, fake_verdict(version, version.manifest(), passed=False))
+    assert main(["verify"]) == 1
+    assert "servers refuse the champion, tiny@1" in capsys.readouterr().out
+
+
+def test_a_mistake_of_ours_is_no_refusal(
+    repository: Repository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unforeseen exception is told in full and ends with 3, not with the status of a refusal."""
+
+    def fail(_: object) -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Repository, "names", fail)
+    assert main(["models"]) == 3
+    assert "ZeroDivisionError" in capsys.readouterr().err
