@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -79,7 +79,6 @@ def create_app(
     engines = settings.threads or available_cores()
     schedule = Schedule(max_queue_images=settings.max_queue_images, max_batch_images=settings.max_batch_size)
     batcher = Batcher(schedule, engines=engines, observer=publisher)
-    publisher.live = live
     metrics.watch_queue(lambda: schedule.waiting, settings.max_queue_images)
     local, shared = _caches(settings, metrics)
     service = Service(
@@ -104,7 +103,9 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
-    return App(service, litestar, Front(litestar, metrics=metrics, draining=lambda: service.state.draining))
+    paths = [route.path_format for route in litestar.routes]
+    front = Front(litestar, paths=paths, metrics=metrics, draining=lambda: service.state.draining)
+    return App(service, litestar, front)
 
 
 def metrics_app(metrics: Metrics) -> ASGIApp:
@@ -130,8 +131,6 @@ class Publisher:
         providers: as asked for, to see whether a model fell back to another.
     """
 
-    live: LiveModels
-
     def __init__(self, metrics: Metrics, providers: tuple[str, ...]) -> None:
         self._metrics = metrics
         self._providers = providers
@@ -144,15 +143,19 @@ class Publisher:
             digest=model.manifest.digest,
             provider=model.provider,
             numerics=model.numerics,
-            unjudged=model.verdict is None,
             when=model.loaded,
             fd=verdict_fd(model.verdict),
         )
-        self._metrics.provider_fell_back(any(m.provider != self._providers[0] for m in self.live.loaded))
 
     def load_failed(self, name: str) -> None:
         """A version of a name could not be loaded."""
         self._metrics.load_failed(name)
+
+    def changed(self, loaded: Sequence[LiveModel]) -> None:
+        """What is loaded, or what is known of it, changed."""
+        names = {model.version.name for model in loaded}
+        self._metrics.unjudged(names, {model.version.name for model in loaded if model.verdict is None})
+        self._metrics.provider_fell_back(any(model.provider != self._providers[0] for model in loaded))
 
     def batch_ran(self, network: LiveModel, images: int, seconds: float) -> None:
         """A batch ended well."""
@@ -174,6 +177,7 @@ def _caches(settings: Settings, metrics: Metrics) -> tuple[MemoryCache | None, R
     metrics.watch_cache(lambda: lru.bytes, lambda: len(lru))
     if settings.redis_url is None:
         return MemoryCache(lru, metrics), None
+    metrics.expect_tier("redis")
     shared = RedisCache(
         settings.redis_url,
         timeout_seconds=settings.redis_timeout_seconds,

@@ -6,6 +6,7 @@ Every encoder is deterministic: the same samples and texts give the same bytes, 
 import io
 import zipfile
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ Picture = NDArray[np.uint8]  # [H, W, C], C of 1 or 3
 __all__ = ["animated_webp", "apng", "archive", "gif", "grid", "jpeg", "npy", "png", "strip", "webp"]
 
 JPEG_QUALITY = 95
+MAX_WEBP_FRAME_MS = 2**24 - 1
 # What decides the bytes of a picture besides its pixels: another release may compress the same pixels to others.
 ENCODER_VERSIONS = (f"pillow {PIL.__version__}", *(f"{name} {features.version(name)}" for name in ("zlib", "webp")))
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
@@ -63,6 +65,8 @@ def strip(samples: Samples) -> Picture:  # [N, H, W, C] -> [H, N * W, C]
 
 def animated_webp(frames: Samples, fps: float) -> bytes:  # [F, H, W, C]
     """A lossless WebP that repeats for ever."""
+    if len(frames) > 1 and (frames == frames[0]).all():
+        return _still_webp(frames[0], round(1000 * len(frames) / fps))
     return _animation(frames, "WEBP", _durations(len(frames), fps, 1), lossless=True, quality=0, method=0)
 
 
@@ -73,7 +77,31 @@ def gif(frames: Samples, fps: float) -> bytes:  # [F, H, W, C]
 
 def apng(frames: Samples, fps: float) -> bytes:  # [F, H, W, C]
     """An animated PNG that repeats for ever."""
-    return _animation(frames, "PNG", _durations(len(frames), fps, 1), default_image=False, **FAST_PNG)
+    # Pillow merges equal neighbours of the same blending, into a duration that 16 bits may not hold, or into a still
+    # image; without alpha, source and over are the same.
+    blend = [i % 2 for i in range(len(frames))]
+    return _animation(frames, "PNG", _durations(len(frames), fps, 1), default_image=False, blend=blend, **FAST_PNG)
+
+
+def _still_webp(picture: Picture, milliseconds: int) -> bytes:  # [H, W, C]
+    """An animation of one picture, which libwebp would write as a still image that lasts no time.
+
+    Its frames' payload is the still image's (WebP container specification: VP8X, ANIM, ANMF).
+    """
+    height, width, _ = picture.shape
+    extent = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    image = webp(picture)[len(b"RIFFsizeWEBP") :]
+    frames = max(2, -(-milliseconds // MAX_WEBP_FRAME_MS))
+    ends = [milliseconds * i // frames for i in range(frames + 1)]
+    chunks = [_chunk(b"VP8X", b"\x02\0\0\0" + extent), _chunk(b"ANIM", bytes(6))]  # animated; repeats for ever
+    for start, end in pairwise(ends):
+        chunks.append(_chunk(b"ANMF", bytes(6) + extent + (end - start).to_bytes(3, "little") + b"\x02" + image))
+    return _chunk(b"RIFF", b"WEBP" + b"".join(chunks))
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    """Name, size, data, and a byte of padding after an odd size."""
+    return name + len(data).to_bytes(4, "little") + data + bytes(len(data) % 2)
 
 
 def _durations(frames: int, fps: float, tick: int) -> list[int]:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -99,6 +99,10 @@ class LiveObserver(Protocol):
         """A version of a name could not be loaded."""
         ...
 
+    def changed(self, loaded: Sequence[LiveModel]) -> None:
+        """What is loaded, or what is known of it, changed: all of it, on-demand versions included."""
+        ...
+
 
 class LiveModels:
     """Follows a repository's champions.
@@ -107,7 +111,8 @@ class LiveModels:
         repository: where they lie.
         loader: makes a LiveModel of a version; blocking, raises GenserveError.
         observer: told of what goes live and what fails.
-        default: name of the model for requests that name none; None for the preferred or only one.
+        default: the model of requests that name none; None for the repository's preferred or only one. It is never
+            replaced by another that happens to be loaded.
         max_loaded: versions kept beside the champions.
         allow_unjudged: let the newest version answer for a name that has no champion.
         poll_seconds: between two looks at the repository.
@@ -136,6 +141,7 @@ class LiveModels:
         self._clock = clock
         self._champions: dict[str, LiveModel] = {}
         self._others: OrderedDict[Version, LiveModel] = OrderedDict()
+        self._names: set[str] = set()  # that should answer, loaded or not
         self._failures: dict[Version, tuple[float, str]] = {}  # when to try again, and why it failed
         self._loading: tuple[Version, asyncio.Task[LiveModel | None]] | None = None
         self._looked = False
@@ -164,20 +170,20 @@ class LiveModels:
             await asyncio.sleep(self._poll_seconds)
 
     async def refresh(self) -> None:
-        """Look at the repository once: load each new champion beside the old one, then swap."""
-        for name in await self._names():
-            try:
-                version = await asyncio.to_thread(self._champion_version, name)
-            except (GenserveError, OSError) as error:
-                self._report(name, str(error))
-                continue
+        """Look at the repository once: load each new champion beside the old one, then swap; read verdicts again."""
+        for name, version in (await self._champion_versions()).items():
             present = self._champions.get(name)
-            if version is not None and (present is None or present.version != version):
-                model = self._others.pop(version, None) or await self._load(version)
-                if model is not None:
-                    self._champions[name] = model  # the swap
-                    self._observer.went_live(model)
+            if present is None or present.version != version:
+                await self._go_live(name, version)
+        await self._read_verdicts()
+        if not self._looked and self._default is not None and self._default.partition("@")[0] not in self._names:
+            log.error(
+                "GENSERVE_DEFAULT_MODEL names no model that can answer: requests without a model get 503 until it does",
+                default_model=self._default,
+                models=sorted(self._names),
+            )
         self._looked = True
+        self._observer.changed(self.loaded)
 
     async def get(self, reference: str | None) -> LiveModel:
         """The model that a request means.
@@ -189,22 +195,41 @@ class LiveModels:
             NotFound: no such model or version, or one that must not be served.
             NotReady: it is being loaded.
         """
-        name, _, which = (reference or self._default_name()).partition("@")
+        if reference is None:
+            return await self._default_model()
+        name, at, which = reference.partition("@")
+        if at and not which:
+            raise NotFound(f"{reference[:64]!r} names no version after the @", field="model")
         champion = self._champions.get(name)
         if champion is not None and which in ("", "champion", str(champion.version.number)):
             return champion
         if which == "candidate":
             raise NotFound("a candidate is not served; ask for its number", field="model")
-        version = await asyncio.to_thread(self._resolve, name, which)
+        try:
+            version = await asyncio.to_thread(self._resolve, name, which)
+        except LoadError as error:  # its aliases cannot be read
+            raise NotReady(error.detail, retry_after_seconds=self._poll_seconds, field="model") from error
         if which in ("", "champion"):  # known, but not loaded
-            why = self._failures.get(version, (0.0, "it is being loaded"))[1]
-            raise NotReady(f"{version} cannot answer yet: {why}", retry_after_seconds=self._poll_seconds, field="model")
+            again, why = self._failures.get(version, (0.0, "it is being loaded"))
+            later = max(again - self._clock(), self._poll_seconds)  # it is not tried again before
+            raise NotReady(f"{version} cannot answer yet: {why}", retry_after_seconds=later, field="model")
         return await self._other(version)
 
-    def _default_name(self) -> str:
-        names = sorted(self._champions)
-        if self._default is not None:
-            return self._default
+    async def _default_model(self) -> LiveModel:
+        """The model of requests that name none; chosen from what should answer, so that a failure is no other model.
+
+        Raises:
+            NotReady: it cannot answer now.
+            Invalid: there are several, and none is the default.
+        """
+        try:
+            return await self.get(self._default or self._only_name())
+        except NotFound as error:  # the setting's fault, not the client's
+            why = f"the default model cannot answer: {error.detail}"
+            raise NotReady(why, retry_after_seconds=self._poll_seconds) from error
+
+    def _only_name(self) -> str:
+        names = sorted(self._names)
         if PREFERRED_MODEL in names:
             return PREFERRED_MODEL
         if len(names) == 1:
@@ -242,6 +267,7 @@ class LiveModels:
                 self._others[version] = model
                 while len(self._others) > self._max_loaded:
                     self._others.popitem(last=False)
+                self._observer.changed(self.loaded)
             return model
         finally:
             self._loading = None
@@ -270,12 +296,61 @@ class LiveModels:
             log.warning("UNJUDGED model is served: GENSERVE_ALLOW_UNJUDGED is set", model=str(version))
         return model
 
-    async def _names(self) -> list[str]:
+    async def _go_live(self, name: str, version: Version) -> None:
+        """Let a version answer for a name, if it can be loaded or already is."""
+        present = self._others.get(version)
+        model = await self._load(version) if present is None else await self._judged(present)
+        if model is not None:
+            self._champions[name] = model  # the swap
+            self._others.pop(version, None)
+            self._observer.went_live(model)
+
+    async def _read_verdicts(self) -> None:
+        """Bring what is loaded up to date with its verdicts; an on-demand version that lost its own is let go."""
+        for name, model in list(self._champions.items()):
+            judged = await self._judged(model)
+            if judged is not model and self._champions[name] is model:
+                self._champions[name] = judged
+                self._observer.went_live(judged)
+        for version, model in list(self._others.items()):
+            judged = await self._judged(model)
+            if version not in self._others:  # it made room meanwhile
+                continue
+            if judged.verdict is None and not self._allow_unjudged:
+                del self._others[version]
+            else:
+                self._others[version] = judged
+
+    async def _judged(self, model: LiveModel) -> LiveModel:
+        """The same model with the verdict that it has now; itself where nothing changed or nothing can be read."""
         try:
-            return await asyncio.to_thread(self._repository.names)
+            verdict = await asyncio.to_thread(self._repository.passing, model.version)
+        except (GenserveError, OSError):
+            return model
+        if verdict == model.verdict:
+            return model
+        log.info("verdict changed", model=str(model.version), unjudged=verdict is None)
+        return replace(model, verdict=verdict)
+
+    async def _champion_versions(self) -> dict[str, Version]:
+        """What should answer for each name, where it can be told."""
+        try:
+            names = await asyncio.to_thread(self._repository.names)
         except OSError as error:  # a network volume that is away for a while
             log.error("the repository cannot be read", error=str(error))
-            return []
+            return {}
+        versions, unreadable = {}, set()
+        for name in names:
+            try:
+                version = await asyncio.to_thread(self._champion_version, name)
+            except (GenserveError, OSError) as error:
+                self._report(name, str(error))
+                unreadable.add(name)
+            else:
+                if version is not None:
+                    versions[name] = version
+        self._names = {*versions, *unreadable, *self._champions}
+        return versions
 
     def _champion_version(self, name: str) -> Version | None:
         """What answers for a name: its champion, or where that is allowed its newest version; None for neither."""

@@ -4,7 +4,7 @@ No label value can be invented by a client: routes are templates, methods and st
 from the repository. The registry belongs to the application, so that two can live in one process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Literal
 
 from prometheus_client import (
@@ -22,6 +22,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from models.version import code_version
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+MEDIA_TYPE = CONTENT_TYPE.removesuffix("; charset=utf-8")  # for Litestar, which adds the charset itself
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
 UNMATCHED = "unmatched"
 CLIENT_LEFT = 499
@@ -94,6 +95,11 @@ class Metrics:
         if images:
             self._cache_requests.labels(tier, result).inc(images)
 
+    def expect_tier(self, tier: Literal["local", "redis"]) -> None:
+        """A tier will be asked: its series begin at 0, so that the first error is an increase."""
+        for result in ("hit", "miss", "error"):
+            self._cache_requests.labels(tier, result)
+
     def available(self, tier: Literal["local", "redis"], yes: bool) -> None:
         """A tier became usable, or stopped being so."""
         self._cache_available.labels(tier).set(yes)
@@ -113,7 +119,6 @@ class Metrics:
         digest: str,
         provider: str,
         numerics: str,
-        unjudged: bool,
         when: float,
         fd: tuple[str, float] | None,
     ) -> None:
@@ -123,7 +128,6 @@ class Metrics:
         info = (model, str(version), digest, provider, numerics)
         shown: list[tuple[Gauge, tuple[str, ...]]] = [(self._model_info, info)]
         self._model_info.labels(*info).set(1)
-        self._model_unjudged.labels(model).set(unjudged)
         self._model_loaded.labels(model).set(when)
         self._load_failures.labels(model)  # so that the first failure is an increase
         if fd is not None:
@@ -131,6 +135,12 @@ class Metrics:
             shown.append((self._model_fd, labels))
             self._model_fd.labels(*labels).set(fd[1])
         self._shown[model] = shown
+
+    def unjudged(self, models: Set[str], without_verdict: Set[str]) -> None:
+        """Of the models that are loaded, those with a loaded version that has no passing verdict."""
+        self._model_unjudged.clear()
+        for model in models:
+            self._model_unjudged.labels(model).set(model in without_verdict)
 
     def load_failed(self, model: str) -> None:
         """A version could not be loaded; what served before still does."""
@@ -187,8 +197,7 @@ class Metrics:
         self._cache_requests = Counter(
             "genserve_cache_requests", "Samples looked up.", ("tier", "result"), registry=registry
         )
-        for result in ("hit", "miss"):
-            self._cache_requests.labels("local", result)
+        self.expect_tier("local")
         self._cache_bytes = Gauge("genserve_cache_bytes", "Bytes kept.", ("tier",), registry=registry)
         self._cache_entries = Gauge("genserve_cache_entries", "Entries kept.", ("tier",), registry=registry)
         self._cache_available = Gauge(
@@ -210,7 +219,7 @@ class Metrics:
         )
         self._model_unjudged = Gauge(
             "genserve_model_unjudged",
-            "1 where a version without a passing verdict serves.",
+            "1 where a version without a passing verdict is loaded, on demand ones included.",
             ("model",),
             registry=registry,
         )

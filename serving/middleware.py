@@ -9,7 +9,7 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from serving.problems import MEDIA_TYPE, problem_of
 MAX_BODY_BYTES = 8 * 1024 * 1024  # 256 latents of 512 numbers are 3 MB of JSON
 MAX_BODIES_BYTES = 64 * 1024 * 1024  # of all requests being answered; decoded, latents take about four times as much
 MAX_REQUEST_ID = 64
+PARAMETER = re.compile(r"\\\{[a-z]+\\\}")  # {name} in an escaped template
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 log = structlog.get_logger("genserve.requests")
@@ -37,6 +38,7 @@ class Front:
 
     Args:
         app: what answers.
+        paths: templates of the paths that it answers, such as /models/{name}, for what is refused before it is asked.
         metrics: where requests are counted.
         draining: whether connections should be given up after their answer.
         body_seconds: time in which a body must have arrived.
@@ -47,12 +49,14 @@ class Front:
         self,
         app: ASGIApp,
         *,
+        paths: Sequence[str] = (),
         metrics: Metrics,
         draining: Callable[[], bool],
         body_seconds: float = 15.0,
         max_bodies_bytes: int = MAX_BODIES_BYTES,
     ) -> None:
         self.app = app
+        self._paths = {path: re.compile(PARAMETER.sub("[^/]+", re.escape(path))) for path in paths}
         self.metrics = metrics
         self.draining = draining
         self.body_seconds = body_seconds
@@ -67,6 +71,11 @@ class Front:
             await self.app(scope, receive, send)
         else:  # no route speaks websocket
             await send({"type": "websocket.close", "code": 1000, "reason": None})
+
+    def template(self, path: str) -> str:
+        """The template that a path belongs to, "unmatched" for none."""
+        found = (template for template, pattern in self._paths.items() if pattern.fullmatch(path.rstrip("/") or "/"))
+        return next(found, UNMATCHED)
 
 
 class Exchange:
@@ -104,7 +113,7 @@ class Exchange:
             metrics.in_progress.dec()
             self._front.bodies_bytes -= self._held
             seconds = time.perf_counter() - began
-            route = str(self._scope.get("path_template") or UNMATCHED)
+            route = str(self._scope.get("path_template") or self._front.template(self._scope["path"]))
             method = "HEAD" if self._head else str(self._scope["method"])
             metrics.request_ended(route, method, self._status or 500, seconds)
             log.debug("request", route=route, method=method, status=self._status, seconds=round(seconds, 6))

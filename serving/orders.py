@@ -21,7 +21,7 @@ from models.latents import (
 from models.manifest import Prior, Signature
 from serving.live import LiveModel
 from serving.requests import ImageQuery, InterpolateRequest, KeyFrame, SampleRequest
-from serving.sizes import check_answer
+from serving.sizes import check_answer, check_duration
 
 
 class Order(NamedTuple):
@@ -110,6 +110,7 @@ def order_walk(request: InterpolateRequest, model: LiveModel, form: str, *, max_
     if total > max_images:
         raise Invalid(f"the walk has {total} frames, at most {max_images} in one request", field="frames")
     check_answer(form, signature, total, field="frames", walk=True)
+    check_duration(form, total, request.fps)
     check_truncation(signature.prior, request.truncation)
     if signature.classes is None:
         check_classes(signature, request.class_idx, total)

@@ -17,12 +17,12 @@ from serving.routes import IMMUTABLE, reference
 from serving.service import Service
 
 STATIC = Path(__file__).parent / "static"
-MEDIA_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
+MEDIA_TYPES = {  # of text without its charset: Litestar adds that
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
     ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
+    ".txt": "text/plain",
 }
 STRICT = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -53,7 +53,8 @@ def model_routes(service: Service) -> list[HTTPRouteHandler]:
 
     @get("/models")
     async def models() -> Response[bytes]:
-        return _json(await asyncio.to_thread(catalogue.describe_all, repository, live))
+        limits = {"max_images": service.settings.max_images}
+        return _json({**await asyncio.to_thread(catalogue.describe_all, repository, live), "limits": limits})
 
     @get("/models/{name:str}")
     async def model(name: FromPath[str]) -> Response[bytes]:

@@ -56,12 +56,19 @@ def problem_of(error: BaseException) -> Problem:
         headers = {"retry-after": str(error.retry_after)} if isinstance(error, Busy) else {}
         return Problem(title=error.title, status=error.status, detail=str(error), errors=errors, headers=headers)
     if isinstance(error, HTTPException) and error.status_code < 500:
-        allow = {key.lower(): value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
+        given = (error.headers or {}).items()
+        allow = {key.lower(): _allowed(value) for key, value in given if key.lower() == "allow"}
         phrase = HTTPStatus(error.status_code).phrase
         details = {404: "there is no such path", 405: f"here one can {allow.get('allow')}"}
         detail = details.get(error.status_code, error.detail or phrase)
         return Problem(title=phrase, status=error.status_code, detail=detail, headers=allow)
     return Problem(title="Internal error", status=500, detail="something went wrong here; the log knows the request id")
+
+
+def _allowed(methods: str) -> str:
+    """An Allow header with HEAD, which every GET route answers (see serving.middleware)."""
+    names = {name.strip() for name in methods.split(",")}
+    return ", ".join(sorted(names | {"HEAD"} if "GET" in names else names))
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

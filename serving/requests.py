@@ -72,7 +72,7 @@ class InterpolateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         truncation: applied after the walk.
         prior: a check: the wrong one is refused.
         format: beats the Accept header.
-        fps: frames each second, of animations.
+        fps: frames each second, of animations: 1 to 100.
     """
 
     model: ModelReference | None = None
@@ -84,7 +84,7 @@ class InterpolateRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     truncation: Truncation | None = None
     prior: Prior | None = None
     format: WalkFormat | None = None
-    fps: Annotated[float, Meta(gt=0, le=100)] = 24.0
+    fps: Annotated[float, Meta(ge=1, le=100)] = 24.0
 
 
 class ImageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

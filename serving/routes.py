@@ -13,7 +13,7 @@ from models.latents import MAX_SEED
 from serving.encoders import ENCODER_VERSIONS
 from serving.errors import NotReady
 from serving.live import LiveModel
-from serving.metrics import CONTENT_TYPE
+from serving.metrics import MEDIA_TYPE
 from serving.orders import Order, order_image
 from serving.requests import ImageQuery, decode_query
 from serving.service import AnyRequest, Service
@@ -59,7 +59,8 @@ def operating_routes(service: Service, *, metrics: bool) -> list[HTTPRouteHandle
 
     @get("/metrics")
     async def exposition() -> Response[bytes]:
-        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE, headers={"cache-control": "no-store"})
+        text = service.metrics.exposition()
+        return Response(text, media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
 
     return [live, ready, *([exposition] if metrics else [])]
 

@@ -46,7 +46,9 @@ def serve(arguments: argparse.Namespace | None = None, environment: Mapping[str,
     runtime = check_runtime()
     _check_providers(settings)
     repository = Repository(settings.models) if settings.models else readable_repository({})
-    if not repository.names():
+    if not repository.root.is_dir():
+        log.warning("the model repository does not exist yet: nothing can be served", root=str(repository.root))
+    elif not repository.names():
         log.warning("the repository is empty: nothing can be served before a promotion", root=str(repository.root))
     app = create_app(settings, repository)
     listening = [_listen(settings.host, settings.port, "GENSERVE_PORT")]

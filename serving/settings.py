@@ -16,6 +16,7 @@ from serving.errors import SettingsError
 
 PREFIX = "GENSERVE_"
 SETTINGS_FILE = "genserve.toml"
+PROVEN_BATCH = 64  # images: loading proves that samples do not depend on their neighbours up to this many, no further
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -48,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         providers: ONNX Runtime providers by preference: cpu, cuda, tensorrt, openvino, or their full names; none for
             the GPU first where this ONNX Runtime is built for one, and the processor.
         threads: inference threads, one image batch each; 0 for as many as there are usable cores.
-        max_batch_size: images in one call of the network.
+        max_batch_size: images in one call of the network; at most 64, up to which loading proves them independent.
         max_images: images in one request; at most max_queue_images.
         max_queue_images: images that may wait for an engine, over all requests.
         max_loaded_versions: versions kept loaded on demand, beside the champions.
@@ -76,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Count = 1
     providers: tuple[str, ...] = ()
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    max_batch_size: Annotated[int, Meta(ge=1, le=4096)] = 16
+    max_batch_size: Annotated[int, Meta(ge=1, le=PROVEN_BATCH)] = 16
     max_images: Count = 256
     max_queue_images: Count = 1024
     max_loaded_versions: Annotated[int, Meta(ge=1, le=1000)] = 2
@@ -110,15 +111,15 @@ def load_settings(arguments: argparse.Namespace | None = None, environment: Mapp
         SettingsError: an unknown name, a bad value, or values that contradict each other; it names the setting.
     """
     given = {name: value for name, value in vars(arguments or argparse.Namespace()).items() if value is not None}
-    values: dict[str, tuple[str, Any]] = {}  # name -> (what a person calls it, value)
+    values: dict[str, tuple[str, Any, bool]] = {}  # name -> (what a person calls it, value, whether it has a type)
     for name, value in _from_file(given.get("config")).items():
-        values[name] = (f"{name} (settings file)", value)
+        values[name] = (f"{name} (settings file)", value, True)
     for name, value in _from_environment(environment).items():
-        values[name] = (PREFIX + name.upper(), value)
+        values[name] = (PREFIX + name.upper(), value, False)
     for name in ("host", "port", "models"):
         if name in given:
-            values[name] = (f"--{name}", given[name])
-    settings = Settings(**{name: _convert(name, label, value) for name, (label, value) in values.items()})
+            values[name] = (f"--{name}", given[name], False)
+    settings = Settings(**{name: _convert(name, *given) for name, given in values.items()})
     if "max_images" not in values:  # only what a person asked for may contradict the queue's bound
         settings = msgspec.structs.replace(settings, max_images=min(settings.max_images, settings.max_queue_images))
     _check(settings)
@@ -165,13 +166,13 @@ def _injected(variable: str, value: str) -> bool:
     return bool(INJECTED_PORT.fullmatch(variable) and INJECTED_VALUE.fullmatch(value))
 
 
-def _convert(name: str, label: str, value: Any) -> Any:  # noqa: ANN401 it takes anything and says what is wrong with it
-    """One value as its field's type."""
+def _convert(name: str, label: str, value: Any, typed: bool) -> Any:  # noqa: ANN401 it takes anything
+    """One value as its field's type; where its source has types of its own (TOML), text is no number."""
     if name == "providers":
         return _providers(label, value)
     hint = _HINTS[name]
     try:
-        return msgspec.convert(value, hint, strict=not isinstance(value, str))
+        return msgspec.convert(value, hint, strict=typed or not isinstance(value, str))
     except msgspec.ValidationError as error:
         raise SettingsError(f"{value!r} is not valid: {error}", field=label) from error
 

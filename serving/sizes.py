@@ -15,6 +15,9 @@ MAX_EXTENT = {  # pixels each way; the formats that are not here hold anything
 }
 
 
+MAX_SECONDS = {"gif": 655}  # a GIF's equal frames become one, which lasts 65,535 hundredths of a second at most
+
+
 def check_answer(form: str, signature: Signature, samples: int, *, field: str, walk: bool = False) -> None:
     """Check that so many samples can be answered in a format.
 
@@ -34,6 +37,21 @@ def check_answer(form: str, signature: Signature, samples: int, *, field: str, w
         raise Invalid(f"{samples} samples of {each} bytes each: at most {fit} in one request", field=field)
     if signature.kind == "image":
         check_extent(form, signature.shape, 1 if walk else samples, field=field)
+
+
+def check_duration(form: str, frames: int, fps: float) -> None:
+    """Check that an animation's format can hold its duration, even if all frames come out equal.
+
+    Raises:
+        Invalid: it lasts too long; it names fps.
+    """
+    limit = MAX_SECONDS.get(form)
+    if limit is not None and frames / fps > limit:
+        least = frames / limit
+        raise Invalid(
+            f"{frames} frames last {frames / fps:.0f} s, {form} holds at most {limit} s: give at least {least:.3g}",
+            field="fps",
+        )
 
 
 def check_extent(form: str, shape: tuple[int, ...], samples: int, *, field: str) -> None:

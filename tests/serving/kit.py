@@ -91,6 +91,7 @@ class Log:
         self.circuit: list[bool] = []
         self.live: list[str] = []
         self.failures: list[str] = []
+        self.unjudged: list[str] = []
 
     def batch_ran(self, network, images, seconds):
         self.batches.append(images)
@@ -112,6 +113,9 @@ class Log:
 
     def load_failed(self, name):
         self.failures.append(name)
+
+    def changed(self, loaded):
+        self.unjudged = sorted(str(model.version) for model in loaded if model.verdict is None)
 
 
 def free_port() -> int:

@@ -100,6 +100,27 @@ def test_an_animation_lasts_as_long_as_its_frames(encode, fps):
     assert animation.info["loop"] == 0
 
 
+@pytest.mark.parametrize(("n", "fps"), [(2, 24), (25, 10), (256, 1)])
+@pytest.mark.parametrize("encode", [encoders.animated_webp, encoders.gif, encoders.apng])
+def test_a_walk_that_stands_still_lasts_as_long(encode, n, fps):
+    """All frames equal: still an animation of the whole duration, of the same pixels, that repeats for ever."""
+    frames = samples(1, height=5, width=7).repeat(n, axis=0)
+    animation = opened(encode(frames, fps))
+    duration = 0.0
+    for frame in ImageSequence.Iterator(animation):
+        frame.load()
+        duration += frame.info["duration"]
+        assert (np.asarray(frame.convert("RGB")) == frames[0]).all()
+    assert abs(duration - 1000 * n / fps) <= 10
+    assert animation.info["loop"] == 0
+
+
+def test_a_long_still_is_cut_where_webp_cannot_count_further(monkeypatch):
+    """A frame's duration has 24 bits; what is longer becomes more frames."""
+    monkeypatch.setattr(encoders, "MAX_WEBP_FRAME_MS", 3000)
+    assert opened(encoders.animated_webp(samples(1).repeat(10, axis=0), 1)).n_frames == 4
+
+
 @pytest.mark.parametrize("encode", [encoders.animated_webp, encoders.apng])
 def test_lossless_animations_keep_their_pixels(encode):
     """First and last frame."""

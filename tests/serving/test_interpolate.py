@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.errors import Invalid
 from models.generator import Generator
 from models.latents import draw_untruncated, truncate, walk
+from serving.sizes import check_duration
 from tests.serving.kit import field_of
 
 SEEDS = [{"seed": 7}, {"seed": 9}, {"seed": 11}]
@@ -89,6 +91,30 @@ async def test_animations_last_as_long_as_the_walk(client, form, media_type):
     assert abs(duration - 2500) <= 10
 
 
+@pytest.mark.parametrize("form", ["webp", "gif", "apng"])
+async def test_equal_key_frames_at_the_lowest_rate(client, form):
+    """One picture for 64 seconds."""
+    wish = {"keyframes": SEEDS[:1] * 2, "frames": 63, "format": form, "fps": 1}
+    answer = await client.post("/interpolate", json=wish)
+    assert answer.status_code == 200
+    animation = Image.open(io.BytesIO(answer.content))
+    durations = []
+    for i in range(animation.n_frames):
+        animation.seek(i)
+        animation.load()
+        durations.append(animation.info["duration"])
+    assert sum(durations) == 64_000
+
+
+def test_a_gif_that_would_last_too_long_is_refused():
+    """Its clock has 16 bits; the error names fps and what would do."""
+    check_duration("gif", 655, 1.0)
+    check_duration("webp", 100_000, 1.0)
+    with pytest.raises(Invalid, match="at most 655 s") as error:
+        check_duration("gif", 656, 1.0)
+    assert error.value.field == "fps"
+
+
 async def test_formats_with_exact_frame_counts(client):
     """strip, zip and json hold every frame; webp is the default."""
     wish = {"keyframes": SEEDS[:2], "frames": 4}
@@ -125,6 +151,8 @@ async def test_vectors_walk_too(client):
         ({"method": "cubic"}, "method"),
         ({"fps": 0}, "fps"),
         ({"fps": 101}, "fps"),
+        ({"fps": 0.3}, "fps"),
+        ({"fps": 1e-300}, "fps"),
         ({"format": "png"}, "format"),
         ({"class_idx": 1}, "class_idx"),
         ({"model": "classes", "class_idx": 9}, "class_idx"),

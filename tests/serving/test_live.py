@@ -8,11 +8,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+import structlog
 
-from models.errors import LoadError, NotFound
+from models.errors import Invalid, LoadError, NotFound
 from models.promotion import rollback
 from models.repository import Repository
-from models.testkit import promote_tiny, publish_tiny, tiny_model
+from models.testkit import fake_verdict, promote_tiny, publish_tiny, tiny_model
 from serving import live as live_module
 from serving.errors import NotReady
 from serving.live import LiveModels, load
@@ -220,3 +221,77 @@ def test_an_unjudged_version_loads_only_when_allowed(repository):
     with pytest.raises(LoadError, match="no passing verdict"):
         load(repository, version)
     assert load(repository, version, allow_unjudged=True).verdict is None
+
+
+async def test_the_default_model_is_never_replaced_by_another(repository, live, log):
+    """fashion-mnist fails to load: who names no model is told to come back, and gets no other that is there."""
+    damage_model(promote_tiny(repository, "fashion-mnist"))
+    await live.refresh()
+    assert str((await live.get("tiny")).version) == "tiny@1"
+    with pytest.raises(NotReady, match=r"fashion-mnist@1 .*sha256") as error:
+        await live.get(None)
+    assert error.value.retry_after == live_module.RETRY_SECONDS  # it is not tried again before
+
+
+async def test_the_default_model_may_come_later(repository, log):
+    """A setting that names nothing yet is said loudly, and works once it is there."""
+    live = LiveModels(repository, loader=partial(load, repository), observer=log, default="later")
+    with structlog.testing.capture_logs() as lines:
+        await live.refresh()
+        await live.refresh()
+    assert [line["default_model"] for line in lines if line["log_level"] == "error"] == ["later"]
+    with pytest.raises(NotReady, match="later"):
+        await live.get(None)
+    promote_tiny(repository, "later")
+    await live.refresh()
+    assert str((await live.get(None)).version) == "later@1"
+
+
+async def test_several_models_without_a_default_are_listed(repository, live):
+    """Also the one that could not be loaded."""
+    damage_model(promote_tiny(repository, "another"))
+    await live.refresh()
+    with pytest.raises(Invalid, match="another, tiny"):
+        await live.get(None)
+
+
+async def test_a_verdict_is_noticed_while_a_version_serves(repository, log):
+    """An unjudged version stops being one when it is judged, on demand and as champion."""
+    version = publish_tiny(repository, seed=2)
+    loader = partial(load, repository, allow_unjudged=True)
+    live = LiveModels(repository, loader=loader, observer=log, allow_unjudged=True)
+    await live.refresh()
+    assert (await live.get("tiny@2")).verdict is None
+    assert log.unjudged == ["tiny@2"]
+    repository.add_verdict(version, fake_verdict(version, version.manifest(), champion=1))
+    await live.refresh()
+    assert log.unjudged == []
+    assert (await live.get("tiny@2")).verdict == repository.passing(version)
+
+
+async def test_a_version_on_demand_that_loses_its_verdict_is_let_go(repository, live):
+    """404, as if it had never been loaded."""
+    version = promote_tiny(repository, seed=2)
+    rollback(repository, "tiny")
+    await live.refresh()
+    assert str((await live.get("tiny@2")).version) == "tiny@2"
+    for path in (version.path / "verdicts").iterdir():
+        path.unlink()
+    await live.refresh()
+    with pytest.raises(NotFound, match="no passing verdict"):
+        await live.get("tiny@2")
+
+
+async def test_a_reference_without_its_version_is_not_found(live):
+    """name@ is not name."""
+    await live.refresh()
+    with pytest.raises(NotFound, match="names no version"):
+        await live.get("tiny@")
+
+
+async def test_a_name_whose_aliases_cannot_be_read_is_not_ready(repository, live):
+    """The client is told to come back."""
+    (repository.resolve("tiny").path.parent / "aliases.json").write_text("{")
+    await live.refresh()
+    with pytest.raises(NotReady, match="damaged"):
+        await live.get("tiny")

@@ -195,6 +195,7 @@ async def test_a_body_above_the_limit_is_413(app):
     await chunked.task
     assert (honest.status, chunked.status) == (413, 413)
     assert (b"connection", b"close") in honest.sent[0]["headers"]
+    assert counted(app, 413) == 2  # by their route, though no route saw them
 
 
 async def test_a_body_that_does_not_arrive_is_408(app):

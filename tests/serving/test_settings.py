@@ -4,9 +4,10 @@ import argparse
 
 import pytest
 
+from models.golden import MIXED_BATCHES
 from serving.arguments import add_serve_arguments
 from serving.errors import SettingsError
-from serving.settings import Settings, load_settings
+from serving.settings import PROVEN_BATCH, Settings, load_settings
 
 
 def load(**environment):
@@ -63,6 +64,7 @@ def test_config_names_another_file(tmp_path):
         ("PROVIDERS", ","),
         ("MAX_LOADED_VERSIONS", "0"),
         ("MAX_BATCH_SIZE", "0"),
+        ("MAX_BATCH_SIZE", "65"),
         ("THREADS", "-1"),
         ("CACHE_TTL_SECONDS", "0"),
         ("REDIS_TIMEOUT_SECONDS", "0"),
@@ -80,6 +82,12 @@ def test_a_bad_value_is_an_error_that_names_it(name, value):
     assert error.value.exit_status == 2
 
 
+def test_batches_are_no_larger_than_what_loading_proves():
+    """Independence of neighbours is checked up to the largest mixed batch, and promised no further."""
+    assert max(MIXED_BATCHES) == PROVEN_BATCH
+    assert load(MAX_BATCH_SIZE=str(PROVEN_BATCH)).max_batch_size == PROVEN_BATCH
+
+
 def test_an_unknown_name_is_an_error_that_offers_the_nearest():
     """A typo does not go unnoticed, in the environment or in the file."""
     with pytest.raises(SettingsError, match=r"GENSERVE_MAX_IMAGE.*GENSERVE_MAX_IMAGES"):
@@ -88,7 +96,9 @@ def test_an_unknown_name_is_an_error_that_offers_the_nearest():
         load(port="3")
 
 
-@pytest.mark.parametrize(("text", "field"), [("prot = 1", "prot"), ("port = '1x'", "port"), ("port = ", "genserve")])
+@pytest.mark.parametrize(
+    ("text", "field"), [("prot = 1", "prot"), ("port = '1x'", "port"), ("port = '80'", "port"), ("port = ", "genserve")]
+)
 def test_a_bad_file_is_an_error(tmp_path, text, field):
     """Unknown names, bad values and broken TOML in the file."""
     (tmp_path / "genserve.toml").write_text(text)
