@@ -3,16 +3,19 @@
 const $ = (id) => document.getElementById(id);
 const MAX_SEED = 4294967295;
 const FRAMES = 48;
+const POINTS = 256;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let models = [];
+let maxImages = POINTS; // of one request
 let shown = null; // the sample in the dialog
 let ends = null; // seeds of the walk
+let walkClass = null; // of the whole walk; null for unconditional models
 let walk = { frames: 0, image: null, width: 0, height: 0, playing: false, frame: 0, step: 1, last: 0 };
 let turn = 0; // of drawing: an answer that is overtaken is dropped
 
 const model = () => models.find((m) => m.name === $("model").value);
-const count = () => (model()?.serving.kind === "vector" ? 256 : Number($("count").value) ** 2);
+const count = () => Math.min(maxImages, model()?.serving.kind === "vector" ? POINTS : Number($("count").value) ** 2);
 const maxTruncation = () => (model()?.serving.prior === "uniform" ? 1 : 2);
 const truncation = () => (Number($("truncation").value) > maxTruncation() ? null : Number($("truncation").value));
 
@@ -86,7 +89,8 @@ function show(images) {
     button.addEventListener("click", () => open({ ...image, source, name }));
     return button;
   }));
-  $("walk").hidden = false;
+  $("walk").hidden = maxImages < 2; // a walk has two frames at least
+  if (maxImages < 2) return;
   const present = images.map((image) => image.seed);
   if (!ends) setEnds(present[0], present[present.length > 1 ? present.length - 1 : 0]);
   else setEnds(...ends);
@@ -143,21 +147,37 @@ function open(image) {
 
 // The walk.
 
-function setEnds(from, to) {
-  ends = [from, to];
+async function setEnds(from, to) {
+  const mine = ends = [from, to];
   $("walk-from-seed").textContent = from;
   $("walk-to-seed").textContent = to;
-  const wished = $("class").value === "" ? undefined : $("class").value;
-  $("walk-from").src = address(from, wished, "png");
-  $("walk-to").src = address(to, wished, "png");
+  try {
+    const found = await classOf(from);
+    if (mine !== ends) return;
+    walkClass = found;
+  } catch (error) {
+    if (mine === ends) complain(error);
+    return;
+  }
+  $("walk-from").src = address(from, walkClass, "png");
+  $("walk-to").src = address(to, walkClass, "png");
   $("walk-from").alt = `Sample of seed ${from}`;
   $("walk-to").alt = `Sample of seed ${to}`;
   load();
 }
 
+// A walk keeps one class from end to end: the one chosen, or what its first seed draws by itself.
+async function classOf(seed) {
+  if (!model().serving.classes) return null;
+  if ($("class").value !== "") return Number($("class").value);
+  const answer = await ask("sample", { ...common(), seed, format: "json" });
+  return (await answer.json()).images[0].class_idx;
+}
+
 function walkWish(format) {
-  const wish = { ...common(), keyframes: ends.map((seed) => ({ seed })), frames: FRAMES, format };
-  if ($("class").value !== "") wish.class_idx = Number($("class").value);
+  const frames = Math.min(FRAMES, maxImages - 1); // and one more: the last key frame
+  const wish = { ...common(), keyframes: ends.map((seed) => ({ seed })), frames, format };
+  if (walkClass !== null) wish.class_idx = walkClass;
   return wish;
 }
 
@@ -255,7 +275,10 @@ function restore() {
 
 async function start() {
   try {
-    models = (await (await fetch("models")).json()).models.filter((m) => m.serving);
+    const served = await (await fetch("models")).json();
+    models = served.models.filter((m) => m.serving);
+    maxImages = served.limits.max_images;
+    $("count").max = Math.min(Number($("count").max), Math.floor(Math.sqrt(maxImages)));
     if (!models.length) throw new Error("No model is loaded yet. Reload in a moment.");
     const preferred = models.find((m) => m.name === "fashion-mnist") ?? models[0];
     $("model").replaceChildren(...models.map((m) => element("option", { value: m.name, textContent: m.name })));
