@@ -7,6 +7,7 @@ import threading
 
 import httpx
 import pytest
+import structlog
 
 from models.repository import Repository
 from models.testkit import promote_tiny
@@ -247,3 +248,17 @@ def test_a_wrong_setting_or_a_taken_port_ends_the_start(models, start, monkeypat
         serve(None, {"GENSERVE_PORT": str(start().port), "GENSERVE_MODELS": str(models)})
     with pytest.raises(SettingsError, match="CUDAExecutionProvider"):
         serve(None, {"GENSERVE_PROVIDERS": "cuda"})
+
+
+@pytest.mark.parametrize(("there", "said"), [(False, "does not exist"), (True, "is empty")])
+def test_nothing_to_serve_is_said_as_it_is(tmp_path, monkeypatch, there, said):
+    """A folder that is missing, a typo perhaps, is not called empty."""
+    monkeypatch.setattr("serving.server.configure_logging", lambda settings: None)
+    root = tmp_path / "models"
+    if there:
+        root.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken, structlog.testing.capture_logs() as lines:
+        environment = {"GENSERVE_PORT": str(taken.getsockname()[1]), "GENSERVE_MODELS": str(root)}
+        with pytest.raises(SettingsError, match="cannot listen"):
+            serve(None, environment)
+    assert [said in line["event"] for line in lines if line["log_level"] == "warning"] == [True]
