@@ -20,22 +20,22 @@ def readable_repository(environment: Mapping[str, str] = os.environ) -> Reposito
 
 
 def writable_repository(environment: Mapping[str, str] = os.environ) -> Repository:
-    """GENSERVE_MODELS, else ./repository, made from the shipped zoo where it is missing.
+    """GENSERVE_MODELS, which begins empty; else ./repository, which begins as a copy of the shipped zoo.
 
     Raises:
         Refused: that is the shipped zoo, which commands never change.
     """
-    root = Path(environment.get("GENSERVE_MODELS") or LOCAL)
-    if root.exists() and root.resolve() == ZOO.resolve():
+    named = environment.get("GENSERVE_MODELS")
+    root = Path(named or LOCAL)
+    if root.resolve() == ZOO.resolve():
         raise Refused(f"{root} is the shipped zoo, which is read-only: set GENSERVE_MODELS to another folder")
-    if not root.exists() and ZOO.is_dir():
+    if not named and not root.exists():
         _start_from_zoo(root)
     return Repository(root)
 
 
 def _start_from_zoo(root: Path) -> None:
     """Make a repository that begins as a copy of the zoo; whole or not at all, whoever else does the same."""
-    root.parent.mkdir(parents=True, exist_ok=True)
     staging = root.with_name(f".{root.name}.{secrets.token_hex(8)}.tmp")
     try:
         shutil.copytree(ZOO, staging)

@@ -31,7 +31,7 @@ PROBLEMS = {
     "413": "the body is too large",
     "415": "the body is not application/json",
     "429": "the queue is full; Retry-After says when to come back",
-    "503": "not ready or loading; Retry-After says when to come back",
+    "503": "not ready, loading or overloaded; Retry-After says when to come back",
     "504": "the deadline of X-Request-Timeout has passed",
 }
 DRAWING = ("400", "404", "406", "408", "413", "415", "429", "503", "504")

@@ -257,6 +257,7 @@ def test_the_repository_that_is_meant(tmp_path: Path, monkeypatch: pytest.Monkey
     assert readable_repository({"GENSERVE_MODELS": "elsewhere"}).root == Path("elsewhere")
     with pytest.raises(Refused, match="read-only"):
         writable_repository({"GENSERVE_MODELS": str(ZOO)})
+    assert writable_repository({"GENSERVE_MODELS": "empty"}).names() == []
     written = writable_repository({})
     assert written.root == Path("repository")
     assert written.names() == Repository(ZOO).names()
@@ -275,11 +276,12 @@ def test_two_first_commands_start_one_repository(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(places, "ZOO", zoo)
     monkeypatch.setattr(Path, "rename", patient)
-    root = tmp_path / "here" / "repository"
-    errors = _at_once(lambda _: writable_repository({"GENSERVE_MODELS": str(root)}))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    errors = _at_once(lambda _: writable_repository({}))
     assert errors == []
-    assert Repository(root).resolve("tiny").manifest() == Repository(zoo).resolve("tiny").manifest()
-    assert list(root.parent.iterdir()) == [root]
+    assert Repository("repository").resolve("tiny").manifest() == Repository(zoo).resolve("tiny").manifest()
+    assert list(Path().iterdir()) == [Path("repository")]
 
 
 def test_a_repository_that_cannot_be_started_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +292,7 @@ def test_a_repository_that_cannot_be_started_leaves_nothing(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(places.shutil, "copytree", fill)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match="No space"):
-        writable_repository({"GENSERVE_MODELS": str(tmp_path / "repository")})
+        writable_repository({})
     assert list(tmp_path.iterdir()) == []
