@@ -13,7 +13,7 @@ COPY genserve ./genserve
 COPY models ./models
 COPY serving ./serving
 COPY trainer ./trainer
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip PIP_CACHE_DIR=/var/cache/pip \
     /opt/genserve/bin/pip install ".[${EXTRA}]" && /opt/genserve/bin/pip check
 
 FROM python:${PYTHON}
