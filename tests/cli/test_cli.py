@@ -15,6 +15,9 @@ from models.judge import describe_reference
 from models.repository import Repository
 from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny, tiny_model, tiny_signature
 from models.version import code_version
+from serving.app import create_app
+from serving.settings import Settings
+from tests.serving.kit import running
 
 
 @pytest.fixture
@@ -71,11 +74,11 @@ def test_bad_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
         (["publish", "tiny.onnx", "--name", "x", "--prior", "uniform"], 2, "signature says normal"),
         (["publish", "tiny.onnx", "--name", "x", "--data", "nowhere"], 2, "nowhere"),
         (["sample", "tiny", "-o", "x.tiff"], 2, ".png"),
-        (["sample", "tiny", "-o", "x.png", "--seed", "-1"], 2, "seed: -1"),
+        (["sample", "tiny", "-o", "x.png", "--seed", "-1"], 2, "seed: Expected int >= 0"),
         (["sample", "tiny", "-o", "x.png", "-n", "0"], 2, "num_images"),
         (["sample", "wide", "-o", "x.webp", "-n", "3"], 2, "num_images: 3 images make a picture of 18000 x 2 pixels"),
         (["interpolate", "wide", "-o", "x.webp", "--seeds", "1", "2", "--frames", "20000"], 2, "in one request"),
-        (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1"], 2, "at least 2"),
+        (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1"], 2, "keyframes: Expected array of length >= 2"),
         (["interpolate", "tiny", "-o", "x.gif", "--seeds", "1", "2", "--frames", "0"], 2, "frames"),
         (["verify", "nobody"], 2, "no model 'nobody' (models here: tiny)"),
         (["models", "nobody"], 2, "no model 'nobody' (models here: tiny)"),
@@ -293,3 +296,26 @@ def test_a_mistake_of_ours_is_no_refusal(
     monkeypatch.setattr(Repository, "names", fail)
     assert main(["models"]) == 3
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+async def test_a_file_has_the_bytes_of_the_server_s_answer(repository: Repository) -> None:
+    """Text chunks and all: a PNG alone, a grid, a walk and a JSON document."""
+    promote_tiny(repository, "digits", signature=tiny_signature(classes=3))
+    asked = {
+        "alone.png": ("/sample", {"model": "digits", "seed": 9}),
+        "grid.jpg": ("/sample", {"model": "digits", "seed": 9, "num_images": 5, "truncation": 0.5, "format": "jpeg"}),
+        "some.json": ("/sample", {"model": "digits", "seed": 9, "num_images": 2, "class_idx": 1, "format": "json"}),
+        "walk.webp": ("/interpolate", {"model": "digits", "keyframes": [{"seed": 7}, {"seed": 9}], "frames": 4}),
+    }
+    commands = {
+        "alone.png": ["sample", "digits", "--seed", "9"],
+        "grid.jpg": ["sample", "digits", "--seed", "9", "-n", "5", "--truncation", "0.5"],
+        "some.json": ["sample", "digits", "--seed", "9", "-n", "2", "--class-idx", "1"],
+        "walk.webp": ["interpolate", "digits", "--seeds", "7", "9", "--frames", "4"],
+    }
+    async with running(create_app(Settings(), repository)) as client:
+        for name, (path, body) in asked.items():
+            answer = await client.post(path, json=body)
+            assert main([*commands[name], "-o", name]) == 0
+            assert answer.status_code == 200
+            assert Path(name).read_bytes() == answer.content, name
