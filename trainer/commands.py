@@ -15,6 +15,7 @@ import torch
 from models.datasets import Dataset, load_dataset
 from models.errors import DataError, Invalid
 from models.runtime import available_cores
+from models.sources import SOURCES
 from models.version import code_version
 from trainer.arguments import OPTIONS
 from trainer.config import Config, make_config
@@ -87,7 +88,7 @@ def _begin(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
     Batches(len(data.indices["train"]), config)
     run_dir = RunDir(args.run_dir or _free_run_dir(config))
     run = Run(
-        config=msgspec.structs.replace(config, threads=config.threads or available_cores()),  # fixes the bits
+        config=_pinned(config),
         data_hash=data.content_hash,
         licence=data.licence,
         shape=data.shape,
@@ -95,6 +96,12 @@ def _begin(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
     )
     run_dir.create(run)
     return run_dir, run, data
+
+
+def _pinned(config: Config) -> Config:
+    """The same on any day: its number of threads decides the bits, and a relative path only holds in this folder."""
+    data = config.data if config.data in SOURCES else str(Path(config.data).resolve())
+    return msgspec.structs.replace(config, data=data, threads=config.threads or available_cores())
 
 
 def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:

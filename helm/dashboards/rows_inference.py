@@ -14,17 +14,6 @@ def inference() -> list[Builder[Panel]]:
     batch = f"genserve_batch_size_images_bucket{{{POD}}}"
     rejected = f"rate(genserve_queue_rejected_images_total{{{POD}}}[{WINDOW}])"
     mean = "sum(rate(genserve_batch_size_images_{}{{" + POD + "}}[" + WINDOW + "]))"
-    queue = lines(
-        "Queue",
-        "Images that wait, in the fullest replica, and the bound above which requests are refused with 429.",
-        [
-            Query(expr=f"max(genserve_queue_images{{{POD}}})", legend="waiting"),
-            Query(expr=f"min(genserve_queue_limit_images{{{POD}}})", legend="limit"),
-        ],
-        unit="suffix:images",
-        width=8,
-        limit="limit",
-    )
     return [
         lines(
             "Time by stage, median",
@@ -47,7 +36,7 @@ def inference() -> list[Builder[Panel]]:
             unit="suffix:images",
             width=8,
         ),
-        queue,
+        _queue(),
         lines(
             "Refused by the queue",
             "Images a second that were not run: the queue was full, or their deadline had passed.",
@@ -70,6 +59,20 @@ def inference() -> list[Builder[Panel]]:
             width=12,
         ),
     ]
+
+
+def _queue() -> Builder[Panel]:
+    return lines(
+        "Queue",
+        "Images that wait, in the fullest replica, and the bound above which requests are refused with 429.",
+        [
+            Query(expr=f"max(genserve_queue_images{{{POD}}})", legend="waiting"),
+            Query(expr=f"min(genserve_queue_limit_images{{{POD}}})", legend="limit"),
+        ],
+        unit="suffix:images",
+        width=8,
+        limit="limit",
+    )
 
 
 def cache() -> list[Builder[Panel]]:

@@ -39,6 +39,16 @@ def test_every_core_is_kept_as_a_number(
     assert RunDir(tmp_path / "run").read().config.threads == 3
 
 
+def test_a_relative_path_is_kept_whole(
+    tmp_path: Path, blobs: Path, parse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run can be resumed, exported and published from any folder; a data set's name stays a name."""
+    monkeypatch.setattr(commands, "_train", lambda *_: 0)
+    monkeypatch.chdir(blobs.parent)
+    assert commands.train(parse("train", blobs.name, "--run-dir", tmp_path / "run")) == 0
+    assert RunDir(tmp_path / "run").read().config.data == str(blobs.resolve())
+
+
 @pytest.fixture
 def short(tmp_path: Path, blobs: Path, parse: Any) -> RunDir:
     """A finished run of two snapshots."""
