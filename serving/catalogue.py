@@ -9,12 +9,13 @@ from models.errors import LoadError, NotFound
 from models.manifest import Manifest
 from models.records import Verdict
 from models.repository import Repository, Version
-from serving.live import LiveModel, LiveModels
+from serving.live import LiveModel
+from serving.ports import Models
 
 DATA_SET_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")  # anything else that names data is a path
 
 
-def describe_all(repository: Repository, live: LiveModels) -> dict[str, Any]:
+def describe_all(repository: Repository, live: Models) -> dict[str, Any]:
     """GET /models."""
     models = []
     for name in repository.names():
@@ -26,7 +27,7 @@ def describe_all(repository: Repository, live: LiveModels) -> dict[str, Any]:
     return {"models": models}
 
 
-def describe_name(repository: Repository, live: LiveModels, name: str, *, brief: bool = False) -> dict[str, Any]:
+def describe_name(repository: Repository, live: Models, name: str, *, brief: bool = False) -> dict[str, Any]:
     """GET /models/{name}; `brief` leaves the history out.
 
     Raises:
@@ -48,7 +49,7 @@ def describe_name(repository: Repository, live: LiveModels, name: str, *, brief:
     return document
 
 
-def describe_version(repository: Repository, live: LiveModels, version: Version) -> dict[str, Any]:
+def describe_version(repository: Repository, live: Models, version: Version) -> dict[str, Any]:
     """GET /models/{name}/versions/{v}: manifest and verdicts, and numerics and provider where it is loaded."""
     loaded = next((model for model in live.loaded if model.version == version), None)
     verdicts = repository.verdicts(version)

@@ -69,7 +69,7 @@ async def _run(app: App, settings: Settings, listening: list[socket.socket]) -> 
         loop.add_signal_handler(number, stop.signalled, number)
     servers = [server]
     if len(listening) > 1:
-        servers.append(_Server(_config(metrics_app(app.service.metrics), settings, lifespan="off")))
+        servers.append(_Server(_config(metrics_app(app.service.scrape), settings, lifespan="off")))
     main = loop.create_task(server.serve(listening[:1]))
     others = [loop.create_task(s.serve([sock])) for s, sock in zip(servers[1:], listening[1:], strict=True)]
     await main

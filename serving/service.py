@@ -3,32 +3,31 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-from litestar import Request, Response
+from functools import lru_cache
+from typing import Any
 
 from models.errors import Invalid
 from models.repository import Repository
+from serving.alarm import Alarm
 from serving.answers import Answer, encode_samples, encode_walk
+from serving.asgi import Headers, Incoming, Reply
 from serving.errors import DeadlineExceeded, WrongMediaType
 from serving.formats import choose_format
-from serving.live import LiveModel, LiveModels
+from serving.live import LiveModel
 from serving.metrics import Metrics
 from serving.orders import Order, order_samples, order_walk
+from serving.ports import Draws, Models
 from serving.requests import InterpolateRequest, SampleRequest, decode_body
-from serving.sampler import Drawn, Sampler
+from serving.sampler import Drawn
 from serving.schedule import Deadline
 from serving.settings import Settings
 
 INLINE_BYTES = 4096  # smaller samples are encoded on the event loop: a thread's two hops would cost more
 
 SEED_BYTES = 40  # of one seed in a kept answer's key
-
-AnyRequest = Request[Any, Any, Any]
-T = TypeVar("T")
 
 
 @dataclass
@@ -48,15 +47,17 @@ class Service:
         live: the models that answer.
         sampler: draws.
         metrics: where numbers go.
+        scrape: what /metrics answers.
         encoders: threads for encoding.
         state: the one thing that changes: whether the server is draining.
     """
 
     settings: Settings
     repository: Repository
-    live: LiveModels
-    sampler: Sampler
+    live: Models
+    sampler: Draws
     metrics: Metrics
+    scrape: Callable[[], Awaitable[bytes]]
     encoders: ThreadPoolExecutor
     state: State = field(default_factory=State)
 
@@ -65,12 +66,13 @@ class Service:
         """Whether new requests should be sent here."""
         return self.live.ready and not self.state.draining
 
-    async def sample(self, request: AnyRequest) -> Response[bytes]:
+    async def sample(self, request: Incoming) -> Reply:
         """POST /sample."""
         deadline = self.deadline(request)
-        asked = decode_body(await json_body(request), SampleRequest)
+        asked = decode_body(json_body(request), SampleRequest)
         model = await self.live.get(asked.model)
-        form = choose_format(asked.format, request.headers.get("accept"), operation="sample", kind=model.manifest.kind)
+        kind = model.manifest.kind
+        form = choose_format(asked.format, request.header(b"accept"), operation="sample", kind=kind)
         order = order_samples(asked, model, form, max_images=self.settings.max_images)
         if isinstance(order, Order):
             return await self.answer_order(order, form, deadline)
@@ -78,41 +80,39 @@ class Service:
         answer, seconds = await self._encode(drawn, encode_samples, model, drawn, form, truncation=None)
         return self.respond(model, drawn, answer, seconds)
 
-    async def interpolate(self, request: AnyRequest) -> Response[bytes]:
+    async def interpolate(self, request: Incoming) -> Reply:
         """POST /interpolate."""
         deadline = self.deadline(request)
-        asked = decode_body(await json_body(request), InterpolateRequest)
+        asked = decode_body(json_body(request), InterpolateRequest)
         model = await self.live.get(asked.model)
-        form = choose_format(asked.format, request.headers.get("accept"), operation="walk", kind=model.manifest.kind)
+        form = choose_format(asked.format, request.header(b"accept"), operation="walk", kind=model.manifest.kind)
         # Up to 10 ms for the longest walk: too long for the event loop.
         order = await asyncio.to_thread(order_walk, asked, model, form, max_images=self.settings.max_images)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
         answer, seconds = await self._encode(drawn, encode_walk, model, drawn, form, fps=asked.fps)
         return self.respond(model, drawn, answer, seconds)
 
-    async def answer_order(
-        self, order: Order, form: str, deadline: Deadline, headers: dict[str, str] | None = None
-    ) -> Response[bytes]:
-        """Samples by seed, whole answers from the local tier where it has them."""
+    async def answer_order(self, order: Order, form: str, deadline: Deadline, more: Headers | None = None) -> Reply:
+        """Samples by seed, whole answers from the local tier where it has them; `more` headers for the reply."""
         model = order.model
         key = (model.version, model.numerics, order.seeds, order.class_idx, order.truncation, form)
         kept: tuple[Drawn, Answer] | None = None
         if order.repeatable:
             kept = self.sampler.find_answer(key, len(order.seeds))
         if kept is not None:
-            return self.respond(model, kept[0], kept[1], 0.0, headers)
+            return self.respond(model, kept[0], kept[1], 0.0, more)
         drawn = await self.within(deadline, self.sampler.sample(order, deadline))
         answer, seconds = await self._encode(drawn, encode_samples, model, drawn, form, truncation=order.truncation)
         if order.repeatable:
             nothing = drawn.samples[:0].copy()  # a view would keep all samples alive beside their encoding
             known = drawn._replace(samples=nothing, cache="hit", queue_seconds=0.0, inference_seconds=0.0)
             self.sampler.keep_answer(key, (known, answer), len(answer.body) + SEED_BYTES * len(order.seeds))
-        return self.respond(model, drawn, answer, seconds, headers)
+        return self.respond(model, drawn, answer, seconds, more)
 
-    def deadline(self, request: AnyRequest) -> Deadline:
+    def deadline(self, request: Incoming) -> Deadline:
         """When the request's time is over: X-Request-Timeout seconds from now, at most the server's own limit."""
         limit = self.settings.request_timeout_seconds
-        text = request.headers.get("x-request-timeout")
+        text = request.headers.get(b"x-request-timeout")
         if text is None:
             return Deadline(time.monotonic() + limit)
         try:
@@ -129,30 +129,33 @@ class Service:
         Raises:
             DeadlineExceeded: it was not done in time; what had not started is not run.
         """
-        loop = asyncio.get_running_loop()
+        alarm = Alarm(deadline.at - time.monotonic())
         try:
-            async with asyncio.timeout_at(loop.time() + deadline.at - time.monotonic()):
-                return await work
-        except TimeoutError as error:
-            raise DeadlineExceeded("the request's time was over before its answer was ready") from error
+            return await work
+        except asyncio.CancelledError:
+            if not alarm.stop():
+                raise
+            raise DeadlineExceeded("the request's time was over before its answer was ready") from None
+        finally:
+            alarm.stop()
 
     def respond(
-        self, model: LiveModel, drawn: Drawn, answer: Answer, encode_seconds: float, more: dict[str, str] | None = None
-    ) -> Response[bytes]:
+        self, model: LiveModel, drawn: Drawn, answer: Answer, encode_seconds: float, more: Headers | None = None
+    ) -> Reply:
         """The answer with what is said about it."""
         self.metrics.served(model.version.name, len(drawn.seeds or drawn.samples))
-        timing = (("queue", drawn.queue_seconds), ("inference", drawn.inference_seconds), ("encode", encode_seconds))
-        headers = {
-            "x-model": str(model.version),
-            "x-model-digest": model.manifest.digest,
-            "x-numerics": model.numerics,
-            "x-cache": drawn.cache,
-            "server-timing": ", ".join(f"{stage};dur={1000 * seconds:.3f}" for stage, seconds in timing),
-            **(more or {}),
-        }
+        queue, inference, encode = 1000 * drawn.queue_seconds, 1000 * drawn.inference_seconds, 1000 * encode_seconds
+        timing = f"queue;dur={queue:.3f}, inference;dur={inference:.3f}, encode;dur={encode:.3f}"
+        headers = [
+            (b"content-type", answer.media_type.encode()),
+            *_model_headers(str(model.version), model.manifest.digest, model.numerics),
+            (b"x-cache", drawn.cache.encode()),
+            (b"server-timing", timing.encode()),
+            *(more or ()),
+        ]
         if drawn.seeds:
-            headers["x-seed"] = str(drawn.seeds[0])
-        return Response(answer.body, status_code=200, media_type=answer.media_type, headers=headers)
+            headers.append((b"x-seed", b"%d" % drawn.seeds[0]))
+        return Reply(200, headers, answer.body)
 
     async def _encode(
         self,
@@ -173,19 +176,38 @@ class Service:
         return answer, seconds
 
 
-async def json_body(request: AnyRequest) -> bytes:
+@lru_cache(maxsize=64)
+def _model_headers(version: str, digest: str, numerics: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b"x-model", version.encode()),
+        (b"x-model-digest", digest.encode()),
+        (b"x-numerics", numerics.encode()),
+    )
+
+
+def json_body(request: Incoming) -> bytes:
     """The request's body.
 
     Raises:
         WrongMediaType: it is not application/json in UTF-8, or compressed.
     """
-    body = await request.body()
-    media, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = parameters.strip().lower().replace('"', "").replace(" ", "")
-    if (body or media) and media.strip().lower() != "application/json":
+    declared = request.headers.get(b"content-type", b"")
+    if (request.body or declared) and not _is_json(declared):
         raise WrongMediaType("expected content-type: application/json", field="content-type")
+    if request.header(b"content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise WrongMediaType("compressed bodies are not read", field="content-encoding")
+    return request.body
+
+
+@lru_cache(maxsize=64)  # clients send the same few
+def _is_json(declared: bytes) -> bool:
+    """Whether a Content-Type says JSON.
+
+    Raises:
+        WrongMediaType: in another charset than UTF-8.
+    """
+    media, _, parameters = declared.decode("latin-1").partition(";")
+    charset = parameters.strip().lower().replace('"', "").replace(" ", "")
     if charset.startswith("charset=") and charset not in ("charset=utf-8", "charset=utf8"):
         raise WrongMediaType("JSON is UTF-8", field="content-type")
-    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise WrongMediaType("compressed bodies are not read", field="content-encoding")
-    return body
+    return media.strip().lower() == "application/json"

@@ -1,0 +1,51 @@
+"""What routes need of models and of whoever draws, wherever those are: in this process or another."""
+
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+from serving.live import LiveModel
+from serving.orders import LatentOrder, Order
+from serving.sampler import Drawn
+from serving.schedule import Deadline
+
+
+class Models(Protocol):
+    """The models that answer: serving.live.LiveModels, or serving.remote."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether something can answer."""
+        ...
+
+    @property
+    def loaded(self) -> list[LiveModel]:
+        """Everything in memory, champions first."""
+        ...
+
+    def champion(self, name: str) -> LiveModel | None:
+        """The model that answers for a name now."""
+        ...
+
+    async def get(self, reference: str | None) -> LiveModel:
+        """The model that a request means; see LiveModels.get."""
+        ...
+
+
+class Draws(Protocol):
+    """Answers orders: serving.sampler.Sampler, or serving.remote."""
+
+    async def sample(self, order: Order, deadline: Deadline) -> Drawn:
+        """Samples for seeds."""
+        ...
+
+    async def sample_latents(self, order: LatentOrder, deadline: Deadline) -> Drawn:
+        """Samples for latents."""
+        ...
+
+    def find_answer(self, key: Hashable, images: int) -> Any | None:  # noqa: ANN401 whatever was kept
+        """An encoded answer that was kept before; None where there is none."""
+        ...
+
+    def keep_answer(self, key: Hashable, answer: Any, size: int) -> None:  # noqa: ANN401 see above
+        """Keep an encoded answer of `size` bytes."""
+        ...
