@@ -1,0 +1,195 @@
+"""Which node becomes what on maps that are rows of channels. Knows nothing of matrix products or of whole graphs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from models import lowering_layers as layers
+from models.lowering_forms import affine, convolved, doubling_kernel, linear, windowed
+from models.lowering_layers import Layer, attributes
+from models.lowering_rows import FLAT, NCHW, NHWC, Part, Rows
+from models.lowering_walk import Walk
+
+UNARY = (
+    "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish",
+    "Identity", "LeakyRelu", "Mish", "Neg", "Relu", "Round", "Selu", "Sigmoid", "Sin", "Softplus", "Softsign", "Sqrt",
+    "Tanh", "ThresholdedRelu",
+)  # fmt: skip
+BINARY = ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Sub")
+
+
+def rewritten(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """The map that a node makes, its new nodes written to the walk's sheet; None where it must stay as it is."""
+    if node.domain not in ("", "ai.onnx") or len(node.output) != 1 or not node.input:
+        return None
+    rule = RULES.get(node.op_type)
+    return rule(walk, node) if rule is not None else None
+
+
+def _linear(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """A product whose columns become a map further on: they are put in the order of rows of channels."""
+    layer, shape = layers.linear(node, walk.constants), _destination(walk, node)
+    if layer is None or shape is None or walk.extents(node.input[0])[1:] != (layer.kernel.shape[0],):
+        return None
+    channels, height, width = shape
+    order = np.arange(channels * height * width).reshape(channels, -1).T.reshape(-1)
+    walk.settle(node.input[0])
+    bias = None if layer.bias is None else layer.bias[order]
+    return replace(linear(walk.sheet, node.input[0], layer.kernel[:, order], bias, (height, width)), layout=FLAT)
+
+
+def _destination(walk: Walk, node: onnx.NodeProto) -> tuple[int, int, int] | None:
+    """(C, H, W) of the map that a vector is reshaped into, pointwise nodes between them allowed."""
+    reader = walk.sole_consumer(node.output[0])
+    while reader is not None and reader.op_type in UNARY:
+        reader = walk.sole_consumer(reader.output[0])
+    if reader is None or reader.op_type != "Reshape":
+        return None
+    _, *shape = walk.extents(reader.output[0]) or (None,)
+    if len(shape) != 3:
+        return None
+    channels, height, width = (extent or 0 for extent in shape)
+    return (channels, height, width) if channels * height * width else None
+
+
+def _reshape(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """The columns of a product seen as the map that they were sorted for."""
+    rows = walk.known(node.input[0])
+    if rows is None or rows.layout != FLAT or walk.extents(node.output[0])[1:] != (rows.channels, *rows.extent):
+        return None
+    return replace(rows, layout=NCHW)
+
+
+def _transposed(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """A ConvTranspose that doubles the extent, or that makes a map of a single pixel."""
+    layer = layers.doubling(node, walk.constants)
+    if layer is not None:
+        rows = walk.rows(node.input[0])
+        return None if rows is None else _layer(walk, node, layer, rows, 1, windowed)
+    layer = layers.projection(node, walk.constants)
+    if layer is None or walk.extents(node.input[0])[2:] != (1, 1):
+        return None
+    rows = walk.rows(node.input[0])
+    return None if rows is None else _layer(walk, node, layer, rows, 1, affine)
+
+
+def _convolution(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """A convolution that keeps the extent; right after a nearest doubling it is a doubling layer."""
+    layer, rows = layers.convolution(node, walk.constants), walk.known(node.input[0])
+    if layer is None or rows is None:
+        return None
+    if rows.under is None or layer.kernel.shape[2] != 3:
+        return _layer(walk, node, layer, rows, 0, convolved)
+    small = replace(rows, index=rows.under, under=None)
+    return _layer(walk, node, Layer(doubling_kernel(layer.kernel), layer.bias), small, 1, windowed)
+
+
+def _layer(
+    walk: Walk, node: onnx.NodeProto, layer: Layer, rows: Rows, axis: int, form: Callable[..., Rows]
+) -> Rows | None:
+    """A layer in the form wanted, with the BatchNormalization that follows it folded in.
+
+    Args:
+        walk: where we are.
+        node: the convolution.
+        layer: its weights.
+        rows: its input.
+        axis: of the kernel that holds the output channels.
+        form: computes it.
+    """
+    if rows.layout != NCHW or rows.channels != layer.kernel.shape[1 - axis]:
+        return None
+    walk.gained = True
+    reader = walk.sole_consumer(node.output[0])
+    normal = layers.normalisation(reader, walk.constants) if reader is not None else None
+    if reader is None or normal is None:
+        return form(walk.sheet, rows, *layer)
+    made = form(walk.sheet, rows, *layers.scaled(layer, axis, *normal))
+    walk.absorb(reader, made)
+    return made
+
+
+def _resize(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """A nearest doubling: each row is named four times."""
+    if not layers.repeats_pixels(node, walk.constants, walk.extents(node.input[0])):
+        return None
+    reader = walk.sole_consumer(node.output[0])
+    wanted = reader is not None and reader.op_type == "Conv" and layers.convolution(reader, walk.constants) is not None
+    rows = walk.rows(node.input[0]) if wanted else walk.known(node.input[0])
+    if rows is None or rows.layout != NCHW:
+        return None
+    return replace(rows, index=rows.index.repeat(2, 0).repeat(2, 1), under=rows.index)
+
+
+def _normalisation(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """A BatchNormalization on its own: one product and one sum for each channel."""
+    rows, normal = walk.known(node.input[0]), layers.normalisation(node, walk.constants)
+    if rows is None or normal is None or rows.layout != NCHW:
+        return None
+    scale, shift = (walk.sheet.constant(array) for array in normal)
+    return walk.sheet.map(walk.sheet.map(_by_channel(walk, rows), "Mul", scale), "Add", shift)
+
+
+def _unary(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """A function of each value alone; further inputs (Clip's) must be constants."""
+    rows = walk.known(node.input[0])
+    if rows is None or not all(name in walk.constants for name in node.input[1:] if name):
+        return None
+    return walk.sheet.map(rows, node.op_type, *node.input[1:], **attributes(node))
+
+
+def _binary(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """A function of two maps, or of a map and a constant for all values or for each channel."""
+    first, second = (walk.known(name) for name in node.input) if len(node.input) == 2 else (None, None)
+    if first is not None and second is not None:
+        return _of_maps(walk, node, first, second)
+    rows = first if first is not None else second
+    other = walk.constants.get(node.input[1 if first is not None else 0])
+    if rows is None or other is None:
+        return None
+    if other.size == 1 and other.ndim <= 4:
+        name = walk.sheet.constant(other.reshape(()))
+    elif rows.layout == NCHW and other.shape[-3:] == (rows.channels, 1, 1) and other.size == rows.channels:
+        rows, name = _by_channel(walk, rows), walk.sheet.constant(other.reshape(-1))
+    else:
+        return None
+    return walk.sheet.map(rows, node.op_type, name, first=first is not None)
+
+
+def _of_maps(walk: Walk, node: onnx.NodeProto, first: Rows, second: Rows) -> Rows | None:
+    """A function of two maps of one shape, each brought into plain order first."""
+    if first.shape != second.shape or first.layout != second.layout:
+        return None
+    result = walk.sheet.emit(node.op_type, walk.sheet.ordered(first), walk.sheet.ordered(second))
+    index = np.arange(first.index.size).reshape(first.extent)
+    return Rows((Part(result, index.size),), first.channels, index, first.layout)
+
+
+def _by_channel(walk: Walk, rows: Rows) -> Rows:
+    """The same map with its channels as the last axis of every part."""
+    parts = tuple(Part(walk.sheet.reshape(part.name, -1, rows.channels), part.count) for part in rows.parts)
+    return replace(rows, parts=parts)
+
+
+def _transpose(walk: Walk, node: onnx.NodeProto) -> Rows | None:
+    """Channels last: that is how rows lie anyway."""
+    rows = walk.known(node.input[0])
+    if rows is None or rows.layout != NCHW or attributes(node).get("perm") != [0, 2, 3, 1]:
+        return None
+    return replace(rows, layout=NHWC)
+
+
+RULES: Mapping[str, Callable[[Walk, onnx.NodeProto], Rows | None]] = {
+    "Gemm": _linear,
+    "MatMul": _linear,
+    "Reshape": _reshape,
+    "ConvTranspose": _transposed,
+    "Conv": _convolution,
+    "Resize": _resize,
+    "BatchNormalization": _normalisation,
+    "Transpose": _transpose,
+    **dict.fromkeys(UNARY, _unary),
+    **dict.fromkeys(BINARY, _binary),
+}
