@@ -6,19 +6,20 @@ which no route gives (404, 405) are treated alike.
 
 import asyncio
 import contextlib
+import logging
 import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import structlog
 
 from models.errors import GenserveError
-from serving.asgi import ASGIApp, Message, Receive, Scope, Send
+from serving.alarm import Alarm
+from serving.asgi import DEPARTURES, INCOMING, ASGIApp, Incoming, Message, Receive, Reply, Scope, Send
 from serving.errors import Overloaded, SlowSender, TooLarge
 from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
-from serving.problems import MEDIA_TYPE, problem_of
+from serving.problems import problem_of
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # 256 latents of 512 numbers are 3 MB of JSON
 MAX_BODIES_BYTES = 64 * 1024 * 1024  # of all requests being answered; decoded, latents take about four times as much
@@ -62,6 +63,9 @@ class Front:
         self.body_seconds = body_seconds
         self.max_bodies_bytes = max_bodies_bytes
         self.bodies_bytes = 0  # held now
+        self.in_progress = 0  # requests being answered
+        self.logs_requests = logging.getLogger("genserve.requests").isEnabledFor(logging.DEBUG)
+        metrics.watch_requests(lambda: self.in_progress)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -88,36 +92,57 @@ class Exchange:
         self._head = scope["method"] == "HEAD"
         # HEAD is answered by the GET route, without the body.
         self._scope: Scope = {**scope, "method": "GET"} if self._head else scope
-        self._headers = dict(scope["headers"])
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._request_id = request_id(self._headers.get(b"x-request-id"))
+        self._task = asyncio.current_task()
         self._status = 0
         self._answered = False
+        self._left = False
         self._body = b""
         self._held = 0  # bytes of it that are here
         self._replayed = False
 
     async def run(self) -> None:
         """Read the body, answer, count."""
-        metrics = self._front.metrics
+        front = self._front
         began = time.perf_counter()
         structlog.contextvars.bind_contextvars(request_id=self._request_id)
-        metrics.in_progress.inc()
+        front.in_progress += 1
+        departures: set[Callable[[], None]] | None = self._scope.get(DEPARTURES)
+        if departures is not None:
+            departures.add(self._leave)
         try:
             self._body = await self._read_body()
-            await self._answer()
+            self._scope[INCOMING] = Incoming(self._headers, self._body)
+            await (self._answer() if departures is None else front.app(self._scope, self._replay, self._forward))
         except ClientLeft:
+            self._status = CLIENT_LEFT
+        except asyncio.CancelledError:
+            if not (self._left and self._task and self._task.uncancel() == 0):
+                raise
             self._status = CLIENT_LEFT
         except GenserveError as error:
             await self._refuse(error)
         finally:
-            metrics.in_progress.dec()
-            self._front.bodies_bytes -= self._held
-            seconds = time.perf_counter() - began
-            route = str(self._scope.get("path_template") or self._front.template(self._scope["path"]))
-            method = "HEAD" if self._head else str(self._scope["method"])
-            metrics.request_ended(route, method, self._status or 500, seconds)
-            log.debug("request", route=route, method=method, status=self._status, seconds=round(seconds, 6))
+            if departures is not None:
+                departures.discard(self._leave)
+            front.in_progress -= 1
+            front.bodies_bytes -= self._held
+            self._count(time.perf_counter() - began)
             structlog.contextvars.unbind_contextvars("request_id")
+
+    def _count(self, seconds: float) -> None:
+        route = str(self._scope.get("path_template") or self._front.template(self._scope["path"]))
+        method = "HEAD" if self._head else str(self._scope["method"])
+        self._front.metrics.request_ended(route, method, self._status or 500, seconds)
+        if self._front.logs_requests:
+            log.debug("request", route=route, method=method, status=self._status, seconds=round(seconds, 6))
+
+    def _leave(self) -> None:
+        """The client left: what is being done for it ends, unless the answer is out."""
+        if self._task is not None and not self._answered:
+            self._left = True
+            self._task.cancel()
 
     async def _read_body(self) -> bytes:
         """The whole body.
@@ -132,11 +157,15 @@ class Exchange:
             raise TooLarge(f"the body has {int(length)} bytes, at most {MAX_BODY_BYTES} are read")
         if length == b"0" and b"transfer-encoding" not in self._headers:
             return b""
+        alarm = Alarm(self._front.body_seconds)
         try:
-            async with asyncio.timeout(self._front.body_seconds):
-                return await self._read_chunks()
-        except TimeoutError as error:
-            raise SlowSender(f"the body did not arrive within {self._front.body_seconds:g} s") from error
+            return await self._read_chunks()
+        except asyncio.CancelledError:
+            if not alarm.stop():
+                raise
+            raise SlowSender(f"the body did not arrive within {self._front.body_seconds:g} s") from None
+        finally:
+            alarm.stop()
 
     async def _read_chunks(self) -> bytes:
         chunks: list[bytes] = []
@@ -155,29 +184,17 @@ class Exchange:
                 return b"".join(chunks)
 
     async def _answer(self) -> None:
-        """Run the application, and stop it when its client leaves.
-
-        Raises:
-            ClientLeft: so it was.
-        """
-        task = asyncio.current_task()
-        watch = asyncio.get_running_loop().create_task(self._watch(task))
+        """Run the application under a server that does not tell of departures: ask it all the time."""
+        watch = asyncio.get_running_loop().create_task(self._watch())
         try:
             await self._front.app(self._scope, self._replay, self._forward)
-        except asyncio.CancelledError:
-            if not (watch.done() and not watch.cancelled() and watch.result() and task and task.uncancel() == 0):
-                raise
-            raise ClientLeft from None
         finally:
             watch.cancel()
 
-    async def _watch(self, task: "asyncio.Task[Any] | None") -> bool:
-        """Wait for the client to leave; cancel the task then, unless the answer is out. True where it was cancelled."""
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                break
-        return task is not None and not self._answered and task.cancel()
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
 
     async def _replay(self) -> Message:
         """The body once more, for the application."""
@@ -189,29 +206,21 @@ class Exchange:
     async def _forward(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = [*message.get("headers", []), (b"x-request-id", self._request_id.encode())]
+            headers = [*message["headers"], (b"x-request-id", self._request_id.encode())]
             if self._front.draining():
                 headers.append((b"connection", b"close"))
-            message = {**message, "headers": headers}
+            message["headers"] = headers
         elif message["type"] == "http.response.body":
             self._answered = not message.get("more_body", False)
             if self._head:
-                message = {**message, "body": b""}
+                message["body"] = b""
         await self._send(message)
 
     async def _refuse(self, error: GenserveError) -> None:
         """Answer what was refused before any route saw it; the connection may hold unread bytes, so it ends."""
-        problem = problem_of(error)
-        body = problem.body()
-        headers = [
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            *((name.encode(), value.encode()) for name, value in problem.headers.items()),
-        ]
+        reply = problem_of(error).reply()
         with contextlib.suppress(OSError):
-            await self._forward({"type": "http.response.start", "status": problem.status, "headers": headers})
-            await self._forward({"type": "http.response.body", "body": body, "more_body": False})
+            await Reply(reply.status, [*reply.headers, (b"connection", b"close")], reply.body).send(self._forward)
 
 
 def request_id(given: bytes | None) -> str:

@@ -10,6 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from models.errors import GenserveError, LoadError
+from serving.asgi import Reply
 from serving.errors import Busy
 
 MEDIA_TYPE = "application/problem+json"
@@ -46,6 +47,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
             document["errors"] = self.errors
         return msgspec.json.encode(document)
 
+    def reply(self) -> Reply:
+        """The whole answer."""
+        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
+        headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        return Reply(self.status, headers, self.body())
+
 
 def problem_of(error: BaseException) -> Problem:
     """What a client is told of an error; nothing internal of one that is not ours."""
@@ -73,14 +80,21 @@ def _allowed(methods: str) -> str:
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
+    return response_of(reply_to(error, request.scope.get("path_template")))
+
+
+def response_of(reply: Reply) -> Response[bytes]:
+    """An answer as Litestar's routes give it."""
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    media = headers.pop("content-type", None)
+    return Response(reply.body, status_code=reply.status, media_type=media, headers=headers)
+
+
+def reply_to(error: Exception, path: str | None) -> Reply:
+    """What answers an error; the log is told of what is our fault."""
     problem = problem_of(error)
     if problem.status >= 500 and not isinstance(error, GenserveError):
-        log.error("unhandled error", path=request.scope.get("path_template"), exc_info=error)
+        log.error("unhandled error", path=path, exc_info=error)
     elif problem.status == 500:
-        log.error("the request failed", path=request.scope.get("path_template"), error=str(error))
-    return Response(
-        problem.body(),
-        status_code=problem.status,
-        media_type=MEDIA_TYPE,
-        headers={**problem.headers, "cache-control": "no-store"},
-    )
+        log.error("the request failed", path=path, error=str(error))
+    return problem.reply()

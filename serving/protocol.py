@@ -3,10 +3,12 @@ that never read, too many at once. Knows no routes.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.asgi import DEPARTURES
 from serving.middleware import request_id
 from serving.problems import MEDIA_TYPE, Problem
 
@@ -33,6 +35,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._in_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
+        self._departures: set[Callable[[], None]] = set()  # of the requests of this connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client connected: its headers are due, unless too many are here already."""
@@ -40,27 +43,34 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.max_connections:
             self._refuse(503, f"{self.max_connections} connections are open")
         else:
-            self._expect_headers()
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It left."""
         self._stop_timer()
         super().connection_lost(exc)
+        for leave in tuple(self._departures):
+            leave()
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; while they are headers they count against the bound."""
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._in_headers and self._header_bytes > self.header_bytes:  # and still not whole
+        if not self._in_headers:
+            return
+        if self._header_bytes > self.header_bytes:  # and still not whole
             self._refuse(431, f"the headers are above {self.header_bytes} bytes")
+        elif self._header_timer is None and self._header_bytes:
+            self._start_timer()
 
     def on_message_begin(self) -> None:
-        """A request's first byte: the rest of its headers is due."""
+        """A request's first byte: the rest of its headers is due; no timer where it is in the same chunk."""
         super().on_message_begin()
+        self.scope[DEPARTURES] = self._departures  # type: ignore[literal-required]
         if not self._in_headers:  # a later one on the same connection
             self._header_bytes = 1  # of this chunk, which may be the end of the last body for the rest
-            self._expect_headers()
+            self._in_headers = True
 
     def on_headers_complete(self) -> None:
         """The headers are whole."""
@@ -78,9 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Bytes that are no HTTP."""
         self._refuse(400, msg)
 
-    def _expect_headers(self) -> None:
-        self._in_headers = True
-        self._stop_timer()
+    def _start_timer(self) -> None:
         self._header_timer = self.loop.call_later(self.header_seconds, self._late)
 
     def _stop_timer(self) -> None:
