@@ -5,6 +5,7 @@ backend cannot answer, for whichever reason, is a miss: a cache never fails a re
 """
 
 import hashlib
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -18,6 +19,7 @@ SCHEME = 1  # of drawing and of this key; whoever changes either raises it
 MAGIC = b"GSC1"
 CODES: dict[str, int] = {"image": 0, "vector": 1}
 DIGEST_BYTES = 16
+ITEM_BYTES = {kind: np.dtype(dtype).itemsize for kind, dtype in DTYPES.items()}
 
 Tier = Literal["local", "redis"]
 Result = Literal["hit", "miss", "error"]
@@ -108,7 +110,7 @@ def decode_entry(key: SampleKey, entry: bytes, form: Form) -> Samples | None:
 
 def value_bytes(form: Form) -> int:
     """Size of one sample's values."""
-    return int(np.prod(form.shape)) * np.dtype(DTYPES[form.kind]).itemsize
+    return math.prod(form.shape) * ITEM_BYTES[form.kind]
 
 
 def _header(form: Form) -> bytes:

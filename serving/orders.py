@@ -75,7 +75,7 @@ def order_samples(request: SampleRequest, model: LiveModel, form: str, *, max_im
         raise Invalid(f"{count} images asked for, at most {max_images} in one request", field=listed or "num_images")
     check_answer(form, signature, count, field=listed or "num_images")
     check_truncation(signature.prior, request.truncation)
-    classes = check_classes(signature.signature, request.class_idx, count)
+    classes = check_classes(signature, request.class_idx, count)
     if request.z is not None:
         return _order_latents(request, model, classes)
     seeds, first = request.seeds, request.seed
@@ -93,7 +93,7 @@ def order_image(seed: int, query: ImageQuery, model: LiveModel, form: str) -> Or
     """
     check_answer(form, model.manifest, 1, field="format")
     check_truncation(model.manifest.prior, query.truncation)
-    classes = check_classes(model.manifest.signature, query.class_idx, 1)
+    classes = check_classes(model.manifest, query.class_idx, 1)
     return Order(model, (seed,), _tuple(classes), query.truncation, repeatable=True)
 
 
@@ -103,7 +103,7 @@ def order_walk(request: InterpolateRequest, model: LiveModel, form: str, *, max_
     Raises:
         Invalid: fields that contradict each other or the model, more than `max_images` frames, or than `form` holds.
     """
-    signature = model.manifest.signature
+    signature = model.manifest
     _check_prior(request.prior, signature.prior)
     stops = len(request.keyframes)
     total = stops * request.frames if request.loop else (stops - 1) * request.frames + 1
@@ -128,7 +128,7 @@ def _order_latents(request: SampleRequest, model: LiveModel, classes: NDArray[np
         raise Invalid("truncation applies to drawn latents: leave it out beside z", field="truncation")
     if model.manifest.classes is not None and classes is None:
         raise Invalid("a conditional model needs class_idx beside z", field="class_idx")
-    return LatentOrder(model, _latents(model.manifest.signature, request.z or [], "z").astype(np.float32), classes)
+    return LatentOrder(model, _latents(model.manifest, request.z or [], "z").astype(np.float32), classes)
 
 
 def _station(signature: Signature, stop: KeyFrame, i: int) -> NDArray[np.float64]:  # [z_dim]

@@ -150,7 +150,7 @@ class Sampler:
         self, model: LiveModel, keys: Sequence[SampleKey], deadline: Deadline
     ) -> dict[SampleKey, Fetched]:
         classes = [key.class_idx for key in keys if key.class_idx is not None]
-        drawn = await _draw(model.manifest.signature, [key.seed for key in keys], classes or None, keys[0].truncation)
+        drawn = await _draw(model.manifest, [key.seed for key in keys], classes or None, keys[0].truncation)
         made = await self._batcher.generate(model, drawn.z, drawn.class_idx, deadline=deadline)
         return {
             key: Fetched(sample, False, made.queue_seconds, made.inference_seconds)
@@ -161,7 +161,7 @@ class Sampler:
         """Each sample's class: as asked, else as its seed draws it; None for an unconditional model."""
         if order.class_idx is not None or order.model.manifest.classes is None:
             return order.class_idx
-        drawn = (await _draw(order.model.manifest.signature, order.seeds, None, None)).class_idx
+        drawn = (await _draw(order.model.manifest, order.seeds, None, None)).class_idx
         return None if drawn is None else tuple(drawn.tolist())
 
     def _state(self, asked: int, fetched: Iterable[Fetched]) -> CacheState:
