@@ -10,6 +10,7 @@ import io
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Limit:
     """Idle processes that measure the limit when called; close them when done.
 
     Args:
-        model: an ONNX file with one input z [N, z_dim] and one output uint8 [N, H, W, C].
+        model: an ONNX file with an input z [N, z_dim], perhaps one of classes, and one output uint8 [N, H, W, C].
         batch_size: images in one run.
     """
 
@@ -57,27 +58,24 @@ class Limit:
             process.join()
 
 
-def raw_latency_seconds(model: Path, repeats: int = 200) -> float:
-    """Median time of one image alone: ONNX Runtime at batch 1 on one thread, plus Pillow PNG level 1."""
-    session = _session(str(model))
-    z_name, z_dim = session.get_inputs()[0].name, session.get_inputs()[0].shape[1]
-    rng = np.random.default_rng()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        _png(session.run(None, {z_name: rng.standard_normal((1, z_dim), dtype=np.float32)})[0][0])
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+class Raw:
+    """One image alone, without a server: ONNX Runtime at batch 1 on one thread, plus Pillow PNG level 1."""
+
+    def __init__(self, model: Path) -> None:
+        self._step = _stepper(str(model), 1)
+        self._step()
+
+    def __call__(self, seconds: float = 0.3) -> float:
+        """Median time of an image in seconds, measured for so long."""
+        times, end = [], time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
+            self._step()
+            times.append(time.perf_counter() - began)
+        return float(np.median(times))
 
 
 def _probe(model: str, batch_size: int, pipe: Connection) -> None:
-    session, rng = _session(model), np.random.default_rng()
-    z_name, z_dim = session.get_inputs()[0].name, session.get_inputs()[0].shape[1]
-
-    def step() -> None:
-        for image in session.run(None, {z_name: rng.standard_normal((batch_size, z_dim), dtype=np.float32)})[0]:
-            _png(image)
-
+    step = _stepper(model, batch_size)
     step()
     pipe.send(0)
     while seconds := pipe.recv():
@@ -86,6 +84,20 @@ def _probe(model: str, batch_size: int, pipe: Connection) -> None:
             step()
             count += batch_size
         pipe.send(count / spent)
+
+
+def _stepper(model: str, batch_size: int) -> Callable[[], None]:
+    """Draws and encodes a batch at each call; a conditional model draws its class 0."""
+    session, rng = _session(model), np.random.default_rng()
+    z, *others = session.get_inputs()
+    classes = {other.name: np.zeros(batch_size, np.int64) for other in others}
+
+    def step() -> None:
+        latents = rng.standard_normal((batch_size, z.shape[1]), dtype=np.float32)
+        for image in session.run(None, {z.name: latents, **classes})[0]:
+            _png(image)
+
+    return step
 
 
 def _session(model: str) -> Any:  # noqa: ANN401 onnxruntime publishes no types

@@ -1,136 +1,232 @@
-"""A closed-loop HTTP load: C connections, each asking again as soon as it is answered. Knows nothing of what it asks.
+"""Closed-loop loads: C connections, each asking again as soon as it is answered. Knows nothing of what it asks.
 
-It runs in a process of its own and parses as little HTTP as it may: on two cores, what it costs the server lacks.
+A load runs in a process of its own, on raw sockets and epoll: on two cores, what it costs the server lacks. Its own
+CPU time is part of what it reports.
 """
 
-import asyncio
 import multiprocessing
+import resource
+import select
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, cast
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-import uvloop
+from numpy.typing import NDArray
 
-Bodies = Callable[[int], bytes]  # request number -> JSON body
+from bench.connection import Connection, Requests
+
+WARM_UP = 0.15  # of the measured seconds
+DRAIN_SECONDS = 60.0
+T = TypeVar("T")
 
 
 class Load(NamedTuple):
-    """What a run of the load saw.
+    """What a closed loop saw.
 
     Args:
         requests: answered with 200 inside the measured time.
         seconds: measured.
         latencies: of those requests, seconds, sorted.
-        failures: answers other than 200, and broken connections, by what they were.
+        answered: with 200 from beginning to end, warm-up and drain included.
+        failures: other answers and broken connections from beginning to end, by what they were.
+        marked: of the measured answers, how many held the mark.
+        cpu_seconds: user and system time of the generator inside the measured time.
+        answer_bytes: mean length of the measured answers, head and body.
     """
 
     requests: int
     seconds: float
-    latencies: list[float]
+    latencies: NDArray[np.float64]
+    answered: int
     failures: dict[str, int]
+    marked: int
+    cpu_seconds: float
+    answer_bytes: float
 
     @property
     def rate(self) -> float:
         """Requests per second."""
         return self.requests / self.seconds
 
-    def percentile(self, share: float) -> float:
-        """Latency in seconds below which that share of the requests was answered."""
-        return float(np.quantile(self.latencies, share)) if self.latencies else float("nan")
+    def percentile_seconds(self, share: float) -> float:
+        """Latency below which that share of the requests was answered."""
+        return float(np.quantile(self.latencies, share)) if len(self.latencies) else float("nan")
 
 
-def closed_loop(port: int, bodies: list[bytes], *, connections: int, seconds: float, path: str = "/sample") -> Load:
-    """Run the load in a process of its own.
+def closed_loop(
+    port: int,
+    requests: Requests,
+    *,
+    connections: int,
+    seconds: float,
+    pause_seconds: float = 0.0,
+    mark: bytes | None = None,
+) -> Load:
+    """Drive a server on 127.0.0.1; nothing is in flight when this returns.
 
     Args:
-        port: of the server on 127.0.0.1.
-        bodies: sent in turn; enough that none is asked for twice.
+        port: of the server.
+        requests: what is asked.
         connections: kept open, one request in flight on each.
-        seconds: measured, after a tenth of it to warm up.
-        path: POSTed to.
+        seconds: measured, after a warm-up.
+        pause_seconds: between an answer and the next request; only with one connection.
+        mark: counted in the answers, such as b"x-cache: hit".
     """
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_run, (port, bodies, connections, seconds, path))
+    drive = _Paced(port, requests, mark, pause_seconds) if pause_seconds else _Loop(port, requests, mark, connections)
+    drive.run(time.perf_counter() + WARM_UP * seconds)
+    drive.begin()
+    began, cpu = time.perf_counter(), cpu_seconds()
+    drive.run(began + seconds)
+    spent, cpu = time.perf_counter() - began, cpu_seconds() - cpu
+    latencies, marked, answer_bytes = np.sort(drive.latencies), drive.marked, drive.answer_bytes
+    drive.drain(time.perf_counter() + DRAIN_SECONDS)
+    return Load(
+        requests=len(latencies),
+        seconds=spent,
+        latencies=latencies,
+        answered=drive.answered,
+        failures=dict(drive.failures),
+        marked=marked,
+        cpu_seconds=cpu,
+        answer_bytes=answer_bytes / max(1, len(latencies)),
+    )
 
 
-def _run(port: int, bodies: list[bytes], connections: int, seconds: float, path: str) -> Load:
-    return uvloop.run(_drive(port, bodies, connections, seconds, path))
+def cpu_seconds() -> float:
+    """User and system time of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
-async def _drive(port: int, bodies: list[bytes], connections: int, seconds: float, path: str) -> Load:
-    turn = iter(bodies)
-    loop = asyncio.get_running_loop()
-    clients = [
-        (await loop.create_connection(lambda: _Client(turn, path), "127.0.0.1", port))[1] for _ in range(connections)
-    ]
-    await asyncio.sleep(seconds / 10)
-    for client in clients:
-        client.latencies.clear()
-        client.failures.clear()
-    start = time.perf_counter()
-    await asyncio.sleep(seconds)
-    spent = time.perf_counter() - start
-    latencies = sorted(latency for client in clients for latency in client.latencies)
-    failures: dict[str, int] = {}
-    for client in clients:
-        for what, count in client.failures.items():
-            failures[what] = failures.get(what, 0) + count
-        client.close()
-    return Load(len(latencies), spent, latencies, failures)
+class LoadProcess:
+    """A process that runs loads, one at a time; close it when done."""
 
+    def __init__(self) -> None:
+        self._pool = multiprocessing.get_context("spawn").Pool(1)
 
-class _Client(asyncio.Protocol):
-    """One connection. Answers must carry Content-Length."""
+    def start(self, load: Callable[..., T], *arguments: object, **options: object) -> Callable[[], T]:
+        """Begin a load, such as closed_loop(port, requests, ...); the result's call waits for its end."""
+        return self._pool.apply_async(load, arguments, options).get
 
-    def __init__(self, bodies: Iterator[bytes], path: str) -> None:
-        self.latencies: list[float] = []
-        self.failures: dict[str, int] = {}
-        self._bodies, self._path = bodies, path
-        self._received = bytearray()
-        self._closing = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, though no subclass
-        self._ask()
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = bytes(self._received[:end]).lower()
-        at = head.find(b"content-length:")
-        length = int(head[at + 15 :].split(b"\r\n", 1)[0])
-        if len(self._received) < end + 4 + length:
-            return
-        del self._received[: end + 4 + length]
-        status = head[9:12]
-        if status == b"200":
-            self.latencies.append(time.perf_counter() - self._asked)
-        else:
-            self._fail(status.decode())
-        self._ask()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._closing:
-            self._fail("connection lost")
+    def run(self, load: Callable[..., T], *arguments: object, **options: object) -> T:
+        """A load from beginning to end."""
+        return self.start(load, *arguments, **options)()
 
     def close(self) -> None:
-        self._closing = True
-        self._transport.close()
+        """End it."""
+        self._pool.terminate()
+        self._pool.join()
 
-    def _ask(self) -> None:
-        body = next(self._bodies, None)
-        if body is None:
-            self._fail("ran out of bodies")
+
+class _Drive:
+    """What is counted, and what is done with an answer."""
+
+    def __init__(self, port: int, requests: Requests, mark: bytes | None) -> None:
+        self.port, self._mark = port, mark
+        self._stream = requests.stream()
+        self.failures: Counter[str] = Counter()
+        self.answered = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """The measured time begins."""
+        self.latencies: list[float] = []
+        self.marked = self.answer_bytes = 0
+
+    def keep(self, answer: bytes, latency: float) -> None:
+        """Count an answer."""
+        if not answer.startswith(b"HTTP/1.1 200"):
+            self.failures[answer[9:12].decode()] += 1
             return
-        self._asked = time.perf_counter()
-        self._transport.write(
-            b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-            % (self._path.encode(), len(body), body)
-        )
+        self.answered += 1
+        self.latencies.append(latency)
+        self.answer_bytes += len(answer)
+        if self._mark is not None and self._mark in answer:
+            self.marked += 1
 
-    def _fail(self, what: str) -> None:
-        self.failures[what] = self.failures.get(what, 0) + 1
+
+class _Loop(_Drive):
+    """C connections over one epoll."""
+
+    def __init__(self, port: int, requests: Requests, mark: bytes | None, connections: int) -> None:
+        super().__init__(port, requests, mark)
+        self._epoll = select.epoll()
+        self._open: dict[int, Connection] = {}
+        self._draining = False
+        for _ in range(connections):
+            self._connect()
+
+    def run(self, until: float) -> None:
+        """Ask and count until then."""
+        poll, clock, turn, connections = self._epoll.poll, time.perf_counter, self._turn, self._open
+        while (now := clock()) < until and connections:
+            for fd, _ in poll(until - now):
+                turn(connections[fd])
+
+    def drain(self, until: float) -> None:
+        """Ask no more; count what is in flight."""
+        self._draining = True
+        self.run(until)
+        self.failures.update(["not answered"] * len(self._open))
+        for connection in self._open.values():
+            connection.close()
+
+    def _turn(self, connection: Connection) -> None:
+        try:
+            answer = connection.receive()
+        except ConnectionError as error:
+            self.failures[str(error)] += 1
+            self._leave(connection)
+            return
+        if answer is None:
+            return
+        now = time.perf_counter()
+        self.keep(answer, now - connection.asked)
+        if self._draining or says_close(answer):
+            self._leave(connection)
+        else:
+            connection.asked = now
+            connection.ask(next(self._stream))
+
+    def _connect(self) -> None:
+        connection = Connection(self.port)
+        self._open[connection.fileno()] = connection
+        self._epoll.register(connection, select.EPOLLIN)
+        connection.asked = time.perf_counter()
+        connection.ask(next(self._stream))
+
+    def _leave(self, connection: Connection) -> None:
+        del self._open[connection.fileno()]
+        connection.close()
+        if not self._draining:
+            self._connect()
+
+
+class _Paced(_Drive):
+    """One connection that rests between an answer and the next request."""
+
+    def __init__(self, port: int, requests: Requests, mark: bytes | None, pause_seconds: float) -> None:
+        super().__init__(port, requests, mark)
+        self._pause_seconds = pause_seconds
+        self._connection = Connection(port)
+
+    def run(self, until: float) -> None:
+        """Ask and count until then; a request in flight is waited for."""
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            self._connection.ask(next(self._stream))
+            while (answer := self._connection.receive()) is None:
+                pass
+            self.keep(answer, time.perf_counter() - began)
+            time.sleep(self._pause_seconds)
+
+    def drain(self, until: float) -> None:
+        """Nothing is in flight."""
+        self._connection.close()
+
+
+def says_close(answer: bytes) -> bool:
+    """Whether the server gives up the connection after this answer, which it does with some that are not 200."""
+    return not answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer

@@ -6,19 +6,25 @@ from pathlib import Path
 
 from models.runtime import available_cores, check_runtime
 
-LIBRARIES = ("genserve", "numpy", "pillow", "litestar", "uvicorn")
+LIBRARIES = ("genserve", "numpy", "pillow", "isal", "litestar", "uvicorn", "uvloop", "httptools", "msgspec")
 
 
 def describe() -> str:
-    """One line: processor, usable cores, Python, ONNX Runtime and the libraries that matter."""
-    versions = []
+    """One line: processor, usable cores, Python and the libraries that matter."""
+    known = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{_processor()}, {available_cores()} cores; {known}"
+
+
+def versions() -> dict[str, str]:
+    """Of Python, ONNX Runtime and the libraries that matter, as far as they are installed."""
+    runtime, version = check_runtime().split()
+    found = {"Python": platform.python_version(), runtime: version}
     for name in LIBRARIES:
         try:
-            versions.append(f"{name} {metadata.version(name)}")
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    python = f"Python {platform.python_version()}"
-    return f"{_processor()}, {available_cores()} cores; {', '.join([python, check_runtime(), *versions])}"
+    return found
 
 
 def _processor() -> str:

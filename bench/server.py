@@ -1,22 +1,98 @@
-"""Starts and ends a genserve server for a benchmark, on a free port of 127.0.0.1. Knows nothing of loads."""
+"""Starts and ends a server for a benchmark, and reads what it costs. Knows no loads.
+
+Time and memory are read from /proc, of the server's process and its children; counts from its /metrics.
+"""
 
 import contextlib
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-START_SECONDS = 60.0
+START_SECONDS = 90.0
+GENSERVE = ("-m", "genserve", "serve")
+TICKS = os.sysconf("SC_CLK_TCK")
+SAMPLE_SECONDS = 0.1  # between two looks at the memory
+SETTLE_SECONDS = 5.0
+
+
+class Server:
+    """A server that runs.
+
+    Args:
+        port: on 127.0.0.1.
+        pid: of its first process.
+    """
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port = port
+        self.pid = pid
+
+    def counter(self, name: str) -> float:
+        """The sum over all series of a metric."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+
+    def settled(self, name: str, expected: float) -> float:
+        """A metric as soon as it is what is expected, or what it is after a while."""
+        end = time.monotonic() + SETTLE_SECONDS
+        while (value := self.counter(name)) != expected and time.monotonic() < end:
+            time.sleep(0.05)
+        return value
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, children included."""
+        fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in self._pids())
+        return sum((int(field[11]) + int(field[12])) / TICKS for field in fields)
+
+    def resident_bytes(self) -> int:
+        """Resident memory: of one process what it maps, of several their proportional shares together."""
+        pids = self._pids()
+        if len(pids) == 1:
+            return _kilobytes(Path(f"/proc/{pids[0]}/status"), "VmRSS:")
+        return sum(_kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in pids)
+
+    @contextlib.contextmanager
+    def watched_memory(self) -> Iterator[list[int]]:
+        """The list ends up holding the most resident bytes seen while the block ran, looked at ten times a second."""
+        peak, over = [0], threading.Event()
+
+        def look() -> None:
+            while not over.wait(SAMPLE_SECONDS):
+                peak[0] = max(peak[0], self.resident_bytes())
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        try:
+            yield peak
+        finally:
+            over.set()
+            watcher.join()
+
+    def _pids(self) -> list[int]:
+        pids = [self.pid]
+        for pid in pids:  # grows while it is walked
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                pids += map(int, children.read_text().split())
+        return pids
 
 
 @contextlib.contextmanager
-def running(repository: Path, settings: Mapping[str, str]) -> Iterator[int]:
-    """A server over a repository, ready when the block begins and ended with it; yields its port."""
+def running(repository: Path, settings: Mapping[str, str], command: Sequence[str] = GENSERVE) -> Iterator[Server]:
+    """A server over a repository, ready when the block begins and ended with it.
+
+    Args:
+        repository: of models.
+        settings: by environment variable.
+        command: of Python, which listens on GENSERVE_PORT and answers /health/ready.
+    """
     port = _free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GENSERVE_")}
     environment |= {
@@ -25,20 +101,18 @@ def running(repository: Path, settings: Mapping[str, str]) -> Iterator[int]:
         "GENSERVE_PORT": str(port),
         "GENSERVE_LOG_LEVEL": "error",
     }
-    process = subprocess.Popen([sys.executable, "-m", "genserve", "serve"], env={**environment, **settings})
+    process = subprocess.Popen([sys.executable, *command], env={**environment, **settings})
     try:
         _wait_until_ready(process, port)
-        yield port
+        yield Server(port, process.pid)
     finally:
         process.terminate()
         process.wait(30)
 
 
-def counter(port: int, name: str) -> float:
-    """The sum over all series of a metric."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+def _kilobytes(path: Path, key: str) -> int:
+    line = next(line for line in path.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
 
 
 def _free_port() -> int:

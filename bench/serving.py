@@ -1,113 +1,180 @@
-"""Served images/s as ratios to the limit, at 1, 16 and 64 connections, interleaved. Knows nothing of how serving works.
+"""Measures what serving must reach, row by row, and prints one table. Knows nothing of how serving works.
 
-    python -m bench.serving [--repeats R] [--seconds S] [--models small medium] [--json FILE]
+    python -m bench.serving [--rows n1-64 ...] [--models small ...] [--repeats R] [--seconds S] [--set NAME=VALUE ...]
+                            [--json FILE]
 
-Both reference generators are published as foreign ONNX files and served by one default server: no cache, one image a
-request, distinct seeds. Each run stands between two probes of the limit and is divided by their mean, since the
-machine's speed drifts; repeats go round all scenarios (A B C A B C), and the table gives median and range.
+Both reference generators are published as foreign ONNX files and served by default servers, one for each model. Repeats
+go round all rows (A B C A B C), and the table gives medians and ranges; what a run's speed is divided by is measured
+just before and just after it. Exit status 1: something was not fair, and the table's end says what.
 """
 
 import argparse
 import json
-import statistics
+import sys
 import tempfile
-from dataclasses import asdict, dataclass, field
+import time
+from functools import partial
 from pathlib import Path
 
-from bench import reference_models
-from bench.limit import Limit, raw_latency_seconds
-from bench.load import Load, closed_loop
-from bench.machine import describe
-from bench.server import counter, running
-from models.publish import publish
-from models.repository import Repository
+from bench import scenarios
+from bench.machine import describe, versions
+from bench.overload import overload
+from bench.stand import CACHED, MODELS, PLAIN, SHIPPED, STOCKED, Stand
+from bench.table import Result, Row, details, table
 
-CONNECTIONS = (1, 16, 64)
-MAX_RATE = 20_000  # requests/s that no scenario reaches: that many distinct seeds are prepared for each second
-SETTINGS = {"GENSERVE_ALLOW_UNJUDGED": "1", "GENSERVE_CACHE_BYTES": "0", "GENSERVE_STOCK_IMAGES": "0"}
+LIMIT = "x limit"
 
 
-@dataclass
-class Scenario:
-    """One row of the table: a model under a number of connections, and what its repeats gave."""
-
-    model: str
-    connections: int
-    rates: list[float] = field(default_factory=list)  # images/s
-    ratios: list[float] = field(default_factory=list)  # to the mean of the two probes around
-    limits: list[float] = field(default_factory=list)  # images/s
-    p50_seconds: list[float] = field(default_factory=list)
-    p99_seconds: list[float] = field(default_factory=list)
-
-    def add(self, load: Load, before: float, after: float) -> None:
-        """Keep one repeat."""
-        limit = (before + after) / 2
-        self.rates.append(load.rate)
-        self.limits.append(limit)
-        self.ratios.append(load.rate / limit)
-        self.p50_seconds.append(load.percentile(0.5))
-        self.p99_seconds.append(load.percentile(0.99))
-
-    def row(self) -> str:
-        """The table's line: medians, and the range of the ratio."""
-        median = statistics.median
-        return (
-            f"{self.model:<8}{self.connections:>5}{median(self.limits):>11.0f}{median(self.rates):>11.0f}"
-            f"{median(self.ratios):>8.2f}  {min(self.ratios):.2f} .. {max(self.ratios):.2f}"
-            f"{median(self.p50_seconds) * 1000:>9.2f}{median(self.p99_seconds) * 1000:>9.2f}"
-        )
+def both(small: float, medium: float) -> dict[str, float]:
+    """Targets of the reference models."""
+    return {"small": small, "medium": medium}
 
 
-HEADER = f"{'model':<8}{'conn':>5}{'limit/s':>11}{'served/s':>11}{'ratio':>8}  {'range':<12}{'p50 ms':>9}{'p99 ms':>9}"
+ROWS = (
+    Row(
+        name="idle",
+        title="limit beside an idle server",
+        unit="x limit without one",
+        targets=both(0.1, 0.1),
+        sense="+-",
+        measure=scenarios.idle,
+        alone=True,
+    ),
+    Row(
+        name="n1-64",
+        title="n=1, 64 connections",
+        unit=LIMIT,
+        targets=both(1.0, 1.0),
+        sense=">=",
+        measure=partial(scenarios.closed, connections=64),
+    ),
+    Row(
+        name="n1-16",
+        title="n=1, 16 connections",
+        unit=LIMIT,
+        targets=both(0.8, 0.95),
+        sense=">=",
+        measure=partial(scenarios.closed, connections=16),
+    ),
+    Row(
+        name="n1-1",
+        title="n=1, 1 connection, p50",
+        unit="ms over raw",
+        targets=both(0.5, 0.5),
+        sense="<=",
+        measure=scenarios.lone,
+    ),
+    Row(
+        name="n16-16",
+        title="n=16 grid, 16 connections",
+        unit=LIMIT,
+        targets=both(1.4, 1.5),
+        sense=">=",
+        measure=partial(scenarios.closed, num_images=16, connections=16),
+    ),
+    Row(
+        name="best",
+        title="best variant, n=1, 64 connections",
+        unit="x fp32 limit",
+        targets={**both(1.2, 1.5), SHIPPED: 2.0},
+        sense=">=",
+        measure=partial(scenarios.closed, connections=64, kind="best"),
+    ),
+    Row(
+        name="hit",
+        title="cache hit, 64 connections",
+        unit="x constant answer",
+        targets=both(0.8, 0.8),
+        sense=">=",
+        measure=scenarios.cache_hit,
+    ),
+    Row(
+        name="stock",
+        title="unseeded n=1 from stock, p50",
+        unit="x cache hit",
+        targets=both(1.3, 1.3),
+        sense="<=",
+        measure=scenarios.from_stock,
+    ),
+    Row(
+        name="stream",
+        title="p99 of n=1 beside a stream of n=256",
+        unit="chunks over alone",
+        targets=both(2.0, 2.0),
+        sense="<=",
+        measure=scenarios.beside_stream,
+    ),
+    Row(
+        name="overload",
+        title="3 x overload, n=16, goodput",
+        unit="x peak",
+        targets={"medium": 0.9},
+        sense=">=",
+        measure=overload,
+    ),
+    Row(
+        name="memory",
+        title="resident under 64 connections",
+        unit="MB",
+        targets=both(250, 300),
+        sense="<=",
+        measure=scenarios.memory,
+    ),
+)
 
 
-def main() -> None:
+def main() -> int:
     """Measure, print the table, keep the figures."""
-    parser = argparse.ArgumentParser(description="Served images/s as ratios to the limit.")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
-    parser.add_argument("--models", nargs="+", choices=tuple(reference_models.WIDTHS), default=["small", "medium"])
-    parser.add_argument("--json", type=Path, help="keep the figures here")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        paths = reference_models.write(Path(folder))
-        repository = Repository(Path(folder) / "repository")
-        for name in args.models:
-            publish(repository, name, paths[name].read_bytes(), prior="normal", why="benchmark")
-        scenarios = [Scenario(model, connections) for model in args.models for connections in CONNECTIONS]
-        limits = {model: Limit(paths[model]) for model in args.models}
-        raw = {model: raw_latency_seconds(paths[model]) for model in args.models}
-        with running(repository.root, SETTINGS) as port:
-            _measure(scenarios, limits, port, args.repeats, args.seconds)
-        for limit in limits.values():
-            limit.close()
-    print(describe())
-    print("one image alone, ONNX Runtime + Pillow:", *(f"{m} {t * 1000:.2f} ms" for m, t in raw.items()))
-    print(HEADER, *(scenario.row() for scenario in scenarios), sep="\n")
+    args = _arguments()
+    chosen = [row for row in ROWS if not args.rows or row.name in args.rows]
+    results = [Result(row, model) for row in chosen for model in args.models if model in row.targets]
+    overrides = dict(pair.split("=", 1) for pair in args.set)
+    began = time.time()
+    with tempfile.TemporaryDirectory() as folder, Stand(Path(folder), args.seconds, overrides) as stand:
+        for result in results:
+            if result.row.alone:
+                _measure(stand, [result], args.repeats)
+        _measure(stand, [result for result in results if not result.row.alone], args.repeats)
+        faults = stand.faults
+    print(describe(), table(results), details(results), *(f"NOT FAIR: {fault}" for fault in faults), sep="\n")
     if args.json:
-        figures = {"machine": describe(), "raw_seconds": raw, "scenarios": [asdict(s) for s in scenarios]}
-        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+        document = {
+            "machine": describe(),
+            "versions": versions(),
+            "when": time.strftime("%Y-%m-%d", time.gmtime(began)),
+            "arguments": {"repeats": args.repeats, "seconds": args.seconds, "rows": [row.name for row in chosen]},
+            "settings": {"plain": PLAIN, "cached": CACHED, "stocked": STOCKED, "every": overrides},
+            "faults": faults,
+            "rows": [result.document() for result in results],
+        }
+        args.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 1 if faults else 0
 
 
-def _measure(scenarios: list[Scenario], limits: dict[str, Limit], port: int, repeats: int, seconds: float) -> None:
-    first_seed = 0
-    for _ in range(repeats):
-        for scenario in scenarios:
-            bodies = _bodies(scenario.model, first_seed, int(MAX_RATE * seconds))
-            first_seed += len(bodies)
-            before = limits[scenario.model]()
-            generated = counter(port, "genserve_images_generated_total")
-            load = closed_loop(port, bodies, connections=scenario.connections, seconds=seconds)
-            generated = counter(port, "genserve_images_generated_total") - generated
-            after = limits[scenario.model]()
-            if load.failures or generated < load.requests:
-                raise RuntimeError(f"not a fair run: {load.failures}, {generated} generated, {load.requests} answered")
-            scenario.add(load, before, after)
+def _measure(stand: Stand, results: list[Result], repeats: int) -> None:
+    """All of them, then all of them again."""
+    for repeat in range(repeats):
+        for result in results:
+            try:
+                result.repeats.append(result.row.measure(stand, result.model))
+            except RuntimeError as error:
+                stand.check(False, f"{result.row.name} {result.model}: {error}")
+                continue
+            figure = result.repeats[-1]["figure"]
+            print(f"{repeat + 1}/{repeats} {result.row.name} {result.model}: {figure:.3f}", file=sys.stderr, flush=True)
 
 
-def _bodies(model: str, first_seed: int, count: int) -> list[bytes]:
-    return [b'{"model":"%s","seed":%d}' % (model.encode(), (first_seed + i) % 2**32) for i in range(count)]
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measures what serving must reach.")
+    names = [row.name for row in ROWS]
+    parser.add_argument("--rows", nargs="+", choices=names, help="(default: all)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="(default: all)")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each run")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of every server")
+    parser.add_argument("--json", type=Path, help="keep the figures here")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
