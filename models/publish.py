@@ -5,7 +5,7 @@ Knows nothing of judging: what it is judged against comes in as a finished Refer
 
 import msgspec
 
-from models import golden, pictures
+from models import golden, pictures, png
 from models.errors import Invalid, LoadError, NotServable
 from models.foreign import adopt, is_stamped
 from models.generator import Generator
@@ -77,7 +77,7 @@ def publish(
 def sample_grid(generator: Generator) -> bytes:
     """A PNG of the first 64 seeds."""
     images = generator.generate(*draw(generator.signature, range(GRID_SAMPLES)))
-    return pictures.png(pictures.grid(images), level=9)
+    return png.encode(pictures.grid(images), level=9)
 
 
 def stamp_as_ours(data: bytes, *, prior: Prior | None, classes: Classes | None) -> bytes:

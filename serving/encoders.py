@@ -5,6 +5,7 @@ Every encoder is deterministic: the same samples and texts give the same bytes, 
 
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -15,16 +16,24 @@ from numpy.typing import NDArray
 from PIL import features
 
 from models.generator import Samples
-from models.pictures import FAST_PNG, grid, png, to_pillow
+from models.pictures import grid, to_pillow
+from models.png import encode as png
+from models.png import fingerprint
 
 Picture = NDArray[np.uint8]  # [H, W, C], C of 1 or 3
 
 __all__ = ["animated_webp", "apng", "archive", "gif", "grid", "jpeg", "npy", "png", "strip", "webp"]
 
+# Run-length strategy: on samples 1.2 to 2.7 times as fast as level 1 with its matching, and 3 to 6 % smaller.
+FAST_PNG = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # of animations, which Pillow writes
 JPEG_QUALITY = 95
 MAX_WEBP_FRAME_MS = 2**24 - 1
 # What decides the bytes of a picture besides its pixels: another release may compress the same pixels to others.
-ENCODER_VERSIONS = (f"pillow {PIL.__version__}", *(f"{name} {features.version(name)}" for name in ("zlib", "webp")))
+ENCODER_VERSIONS = (
+    f"png {fingerprint()}",
+    f"pillow {PIL.__version__}",
+    *(f"{name} {features.version(name)}" for name in ("zlib", "webp")),
+)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can say
 
 

@@ -4,8 +4,9 @@ import copy
 
 import numpy as np
 
+from models import png
 from models.files import replace_file
-from models.pictures import grid, png
+from models.pictures import grid
 from trainer.ema import reestimate_statistics
 from trainer.pixels import Images, to_tensor
 from trainer.progress import Meter
@@ -84,7 +85,7 @@ class Trainer:
         self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
         signature = signature_of(config, state.shape)
         samples = grid(sample(G_ema, signature, GRID_SEEDS))
-        replace_file(self.run_dir.grid_path(self._kimg), png(samples, level=9))
+        replace_file(self.run_dir.grid_path(self._kimg), png.encode(samples, level=9))
         if self.scorer is not None:
             score = self.scorer.score(G_ema, signature)
             self.run_dir.append_stats(Stats(kimg=self._kimg, score=score))
