@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from models.binding import Bound
 from models.errors import GenserveError, Invalid, LoadError
 from models.graph import external_tensors
 from models.latents import ClassIndices, Latents
 from models.manifest import Signature, read_signature
-from models.runtime import CPU_PROVIDER, make_session
+from models.runtime import CPU_PROVIDER, CUDA_PROVIDER, Precision, make_session
 
 Samples = NDArray[Any]  # uint8 [N, H, W, C] or float32 [N, d]
 
@@ -39,6 +40,7 @@ class Generator:
         self.digest = digest
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.batch: int | None = None
+        self._bound = bind(session, signature, device="cuda") if self.providers[0] == CUDA_PROVIDER else None
 
     @classmethod
     def open(
@@ -48,6 +50,7 @@ class Generator:
         digest: str | None = None,
         providers: Sequence[str] = (CPU_PROVIDER,),
         threads: int = 1,
+        precision: Precision = "f32",
     ) -> "Generator":
         """Open a model.onnx that carries its signature.
 
@@ -56,6 +59,7 @@ class Generator:
             digest: sha256 that the file must have; None to accept any.
             providers: preference; see models.runtime.make_session.
             threads: intra-op threads.
+            precision: of the computation; see models.runtime.make_session.
 
         Raises:
             LoadError: unreadable, another digest, external data, no signature, or inputs and outputs that differ from
@@ -66,7 +70,7 @@ class Generator:
             data = path.read_bytes()
         except OSError as error:
             raise LoadError(f"cannot read {path}: {error.strerror}") from error
-        return cls.from_bytes(data, digest=digest, providers=providers, threads=threads)
+        return cls.from_bytes(data, digest=digest, providers=providers, threads=threads, precision=precision)
 
     @classmethod
     def from_bytes(
@@ -76,6 +80,7 @@ class Generator:
         digest: str | None = None,
         providers: Sequence[str] = (CPU_PROVIDER,),
         threads: int = 1,
+        precision: Precision = "f32",
     ) -> "Generator":
         """Like `open`, for the file's content."""
         actual = sha256(data)
@@ -83,7 +88,7 @@ class Generator:
             raise LoadError(f"the file's sha256 is {actual[:12]}..., expected {digest[:12]}...")
         signature = _signature(data)
         try:
-            session = make_session(data, providers=providers, threads=threads)
+            session = make_session(data, providers=providers, threads=threads, precision=precision)
         except GenserveError:
             raise
         except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
@@ -120,11 +125,22 @@ class Generator:
             if class_idx is None:
                 raise Invalid("a conditional generator needs one class for each latent", field="class_idx")
             feed["class_idx"] = np.ascontiguousarray(class_idx, np.int64)
-        samples: Samples = self._session.run([self.signature.output_name], feed)[0]
+        if self._bound is not None and len(z):
+            samples: Samples = self._bound.run(feed)
+        else:
+            samples = self._session.run([self.signature.output_name], feed)[0]
         expected = (len(z), *self.signature.shape)
         if samples.shape != expected:
             raise LoadError(f"the network answered shape {samples.shape}, its signature promises {expected}")
         return samples
+
+
+def bind(session: Any, signature: Signature, *, device: str) -> Bound:  # noqa: ANN401 as above
+    """A generator's session over buffers that are kept on a device."""
+    inputs: dict[str, tuple[type, tuple[int, ...]]] = {"z": (np.float32, (signature.z_dim,))}
+    if signature.classes is not None:
+        inputs["class_idx"] = (np.int64, ())
+    return Bound(session, inputs, (signature.output_name, DTYPES[signature.kind], signature.shape), device=device)
 
 
 def sha256(data: bytes) -> str:

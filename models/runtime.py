@@ -1,20 +1,25 @@
 """Which ONNX Runtime is here, and sessions made the one way this project makes them. Knows nothing of generators.
 
-`onnxruntime` and `onnxruntime-gpu` share one import folder: installed together the last one wins, and uninstalling one
-breaks the other. So exactly one may be installed, and a missing or doubled one is an error that names the mend.
+ONNX Runtime's distributions share one import folder: installed together the last one wins, and uninstalling one breaks
+the other. So exactly one may be installed, and a missing or doubled one is an error that names the mend.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from models.errors import Unavailable
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")
+EXTRAS = "pip install 'genserve[cpu]' (or 'genserve[gpu]', 'genserve[openvino]')"
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
+OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
+
+Precision = Literal["f32", "bf16"]  # that a provider may compute float32 networks in; bf16 is OpenVINO's alone
 
 
 def check_runtime() -> str:
@@ -30,12 +35,12 @@ def check_runtime() -> str:
         except metadata.PackageNotFoundError:
             continue
     if not found:
-        raise Unavailable("no ONNX Runtime is installed. Mend: pip install 'genserve[cpu]' (or 'genserve[gpu]')")
+        raise Unavailable(f"no ONNX Runtime is installed. Mend: {EXTRAS}")
     if len(found) > 1:
         names = " ".join(entry.split()[0] for entry in found)
         raise Unavailable(
             f"{' and '.join(found)} are installed together and break each other. "
-            f"Mend: pip uninstall -y {names}, then pip install 'genserve[cpu]' (or 'genserve[gpu]')"
+            f"Mend: pip uninstall -y {names}, then {EXTRAS}"
         )
     return found[0]
 
@@ -76,20 +81,54 @@ def available_providers() -> list[str]:
 
 
 def default_providers() -> tuple[str, ...]:
-    """The GPU first where this ONNX Runtime is built for one, and the processor."""
-    return tuple(name for name in (CUDA_PROVIDER, CPU_PROVIDER) if name in available_providers())
+    """What this ONNX Runtime was installed for, the GPU or OpenVINO, and then the processor."""
+    return tuple(name for name in (CUDA_PROVIDER, OPENVINO_PROVIDER, CPU_PROVIDER) if name in available_providers())
 
 
-def make_session(model: bytes, *, providers: Sequence[str] = (CPU_PROVIDER,), threads: int = 1) -> Any:  # noqa: ANN401 onnxruntime publishes no types
-    """An InferenceSession that does not spin beside an event loop.
+def provider_options(provider: str, *, threads: int = 1, precision: Precision = "f32") -> dict[str, str]:
+    """What a provider is asked for, so that samples do not depend on a shape's history and fp32 means fp32.
+
+    CUDA: algorithms by rule, not by a race that each new shape runs anew, and no TF32. OpenVINO: float32 unless a
+    variant says otherwise (its own default is bf16 where the processor has it), and one stream for each caller:
+    with one for all, callers on several threads wait for each other.
+
+    Args:
+        provider: its full name.
+        threads: within one run.
+        precision: of the computation.
+    """
+    if provider == CUDA_PROVIDER:
+        return {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    if provider == OPENVINO_PROVIDER:
+        streams = available_cores() if threads == 1 else 1
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": str(threads * streams),
+            "NUM_STREAMS": str(streams),
+        }
+        return {"device_type": "CPU", "load_config": json.dumps({"CPU": settings})}
+    return {}
+
+
+def make_session(
+    model: bytes,
+    *,
+    providers: Sequence[str] = (CPU_PROVIDER,),
+    threads: int = 1,
+    precision: Precision = "f32",
+    profile: Path | None = None,
+) -> Any:  # noqa: ANN401 onnxruntime publishes no types
+    """An InferenceSession that does not spin beside an event loop, on a provider that was asked for.
 
     Args:
         model: a serialised ONNX model without external data.
-        providers: preference; those that this ONNX Runtime lacks are left out, so compare session.get_providers().
+        providers: preference; a later one is a fallback that the caller allows, what is not named is never used.
         threads: intra-op threads.
+        precision: of the computation.
+        profile: how the file of a profile shall begin, for whoever wants to know what ran where; None for none.
 
     Raises:
-        Unavailable: no usable ONNX Runtime, or none of the providers is in it.
+        Unavailable: no usable ONNX Runtime, none of the providers is in it, or what they need is missing here.
     """
     available = available_providers()
     usable = [name for name in providers if name in available]
@@ -101,4 +140,10 @@ def make_session(model: bytes, *, providers: Sequence[str] = (CPU_PROVIDER,), th
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors only: warnings on foreign graphs are about nodes we fold anyway
-    return onnxruntime.InferenceSession(model, options, providers=usable)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    asked = [(name, provider_options(name, threads=threads, precision=precision)) for name in usable]
+    session = onnxruntime.InferenceSession(model, options, providers=asked)
+    if (used := session.get_providers()[0]) not in providers:  # ONNX Runtime falls back to the processor in silence
+        raise Unavailable(f"asked for {', '.join(providers)}, ONNX Runtime took {used}: a device or library is missing")
+    return session

@@ -34,6 +34,7 @@ class Backend:
     sampler: Sampler
     metrics: Metrics
     engines: int
+    publisher: "Publisher"
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -61,7 +62,7 @@ def create_backend(
     metrics = Metrics()
     providers = settings.providers or default_providers()
     loader = loader or partial(load, repository, providers=providers, allow_unjudged=settings.allow_unjudged)
-    publisher = Publisher(metrics, providers)
+    publisher = Publisher(metrics)
     live = LiveModels(
         repository,
         loader=loader,
@@ -82,16 +83,15 @@ def create_backend(
 
 
 class Publisher:
-    """Turns what the batcher and the live models report into metrics.
+    """Turns what the batcher and the live models report into metrics."""
 
-    Args:
-        metrics: where numbers go.
-        providers: as asked for, to see whether a model fell back to another.
-    """
-
-    def __init__(self, metrics: Metrics, providers: tuple[str, ...]) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._providers = providers
+        self._subscribers: list[Callable[[], None]] = []
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Call this whenever what is served, or what is known of it, may have changed."""
+        self._subscribers.append(changed)
 
     def went_live(self, model: LiveModel) -> None:
         """A model now answers for its name."""
@@ -106,6 +106,7 @@ class Publisher:
         )
 
     def load_failed(self, name: str) -> None:
+        self._tell()
         """A version of a name could not be loaded."""
         self._metrics.load_failed(name)
 
@@ -113,7 +114,8 @@ class Publisher:
         """What is loaded, or what is known of it, changed."""
         names = {model.version.name for model in loaded}
         self._metrics.unjudged(names, {model.version.name for model in loaded if model.verdict is None})
-        self._metrics.provider_fell_back(any(model.provider != self._providers[0] for model in loaded))
+        self._metrics.provider_fell_back(any(model.provider != model.asked for model in loaded))
+        self._tell()
 
     def batch_ran(self, network: LiveModel, images: int, seconds: float) -> None:
         """A batch ended well."""
@@ -129,6 +131,10 @@ class Publisher:
 
 
 def _caches(settings: Settings, metrics: Metrics) -> tuple[MemoryCache | None, RedisCache | None]:
+    def _tell(self) -> None:
+        for changed in self._subscribers:
+            changed()
+
     if settings.cache_bytes == 0:
         return None, None
     lru = ByteLRU(max_bytes=settings.cache_bytes, ttl_seconds=settings.cache_ttl_seconds)

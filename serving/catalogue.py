@@ -95,6 +95,7 @@ def _loaded(model: LiveModel) -> dict[str, Any]:
         "digest": manifest.digest,
         "numerics": model.numerics,
         "provider": model.provider,
+        "asked_provider": model.asked,
         "unjudged": model.verdict is None,
         "loaded": model.loaded,
         "kind": manifest.kind,

@@ -16,9 +16,11 @@ from typing import Any, Literal
 import structlog
 import uvicorn
 
+from models.errors import Unavailable
 from models.places import readable_repository
+from models.probing import used_provider
 from models.repository import Repository
-from models.runtime import available_providers, check_runtime
+from models.runtime import check_runtime
 from serving.app import App, create_app, metrics_app
 from serving.errors import SettingsError
 from serving.logs import configure_logging
@@ -130,14 +132,19 @@ class _Stop:
 
 
 def _check_providers(settings: Settings) -> None:
-    """Fail at once where none of the providers asked for is in this ONNX Runtime."""
-    available = available_providers()
-    if settings.providers and not set(settings.providers) & set(available):
-        raise SettingsError(
-            f"none of {', '.join(settings.providers)} is in this ONNX Runtime, which has {', '.join(available)}; "
-            "add cpu to allow a fallback",
-            field="GENSERVE_PROVIDERS",
-        )
+    """Try the providers that were asked for, before anything is loaded.
+
+    Raises:
+        SettingsError: none of them can be used here; what was not asked for is never taken instead.
+    """
+    if not settings.providers:
+        return
+    try:
+        used = used_provider(settings.providers)
+    except Unavailable as error:
+        raise SettingsError(f"{error.detail}; add cpu to allow a fallback", field="GENSERVE_PROVIDERS") from error
+    if used != settings.providers[0]:
+        log.warning("the provider asked for first cannot be used", asked=list(settings.providers), used=used)
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:

@@ -1,5 +1,6 @@
-"""The start-up check: exactly one ONNX Runtime, and a mend where it is not."""
+"""The start-up check: exactly one ONNX Runtime, and a mend where it is not; and which provider a session uses."""
 
+import json
 from importlib import metadata
 
 import pytest
@@ -60,3 +61,41 @@ def test_cores_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> Non
     for quota, cores in ((None, 8), (0.5, 1), (1.5, 1), (3.0, 3), (64.0, 8)):
         monkeypatch.setattr(runtime, "_cgroup_quota", lambda quota=quota: quota)
         assert runtime.available_cores() == cores
+
+
+def test_openvino_comes_before_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever installed that distribution wants it."""
+    built_for = [runtime.OPENVINO_PROVIDER, runtime.CPU_PROVIDER]
+    monkeypatch.setattr(runtime, "available_providers", lambda: built_for)
+    assert runtime.default_providers() == tuple(built_for)
+
+
+def test_options_keep_float32_and_the_shape_s_history_out() -> None:
+    """CUDA: no TF32 and no race between algorithms. OpenVINO: float32, and a one-thread stream for each core."""
+    assert runtime.provider_options(runtime.CUDA_PROVIDER) == {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    settings = json.loads(runtime.provider_options(runtime.OPENVINO_PROVIDER)["load_config"])["CPU"]
+    assert settings["INFERENCE_PRECISION_HINT"] == "f32"
+    assert settings["NUM_STREAMS"] == settings["INFERENCE_NUM_THREADS"] == str(runtime.available_cores())
+    alone = json.loads(runtime.provider_options(runtime.OPENVINO_PROVIDER, threads=4, precision="bf16")["load_config"])
+    assert alone["CPU"] == {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": "4", "NUM_STREAMS": "1"}
+    assert runtime.provider_options(runtime.CPU_PROVIDER) == {}
+
+
+class _FallenBack:
+    """A session of a GPU build on a machine without a GPU: ONNX Runtime says nothing and takes the processor."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def get_providers(self) -> list[str]:
+        return [runtime.CPU_PROVIDER]
+
+
+def test_a_silent_fallback_is_refused_unless_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuda alone fails although the build has it; cuda, cpu runs on the processor."""
+    monkeypatch.setattr(runtime, "available_providers", lambda: [runtime.CUDA_PROVIDER, runtime.CPU_PROVIDER])
+    monkeypatch.setattr("onnxruntime.InferenceSession", _FallenBack)
+    with pytest.raises(Unavailable, match="took CPUExecutionProvider: a device or library is missing"):
+        runtime.make_session(tiny_model(), providers=(runtime.CUDA_PROVIDER,))
+    session = runtime.make_session(tiny_model(), providers=(runtime.CUDA_PROVIDER, runtime.CPU_PROVIDER))
+    assert session.get_providers() == [runtime.CPU_PROVIDER]
