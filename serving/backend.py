@@ -27,14 +27,15 @@ class Backend:
         live: the models that answer.
         sampler: draws.
         metrics: where numbers go.
+        publisher: tells of what is served.
         engines: threads that run networks.
     """
 
     live: LiveModels
     sampler: Sampler
     metrics: Metrics
-    engines: int
     publisher: "Publisher"
+    engines: int
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -62,7 +63,7 @@ def create_backend(
     metrics = Metrics()
     providers = settings.providers or default_providers()
     loader = loader or partial(load, repository, providers=providers, allow_unjudged=settings.allow_unjudged)
-    publisher = Publisher(metrics)
+    publisher = Publisher(metrics, providers)
     live = LiveModels(
         repository,
         loader=loader,
@@ -79,14 +80,21 @@ def create_backend(
     batcher = Batcher(schedule, engines=engines, observer=publisher)
     metrics.watch_queue(lambda: schedule.waiting, settings.max_queue_images)
     local, shared = _caches(settings, metrics)
-    return Backend(live=live, sampler=Sampler(batcher, local, shared), metrics=metrics, engines=engines)
+    sampler = Sampler(batcher, local, shared)
+    return Backend(live=live, sampler=sampler, metrics=metrics, publisher=publisher, engines=engines)
 
 
 class Publisher:
-    """Turns what the batcher and the live models report into metrics."""
+    """Turns what the batcher and the live models report into metrics.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Args:
+        metrics: where numbers go.
+        providers: as asked for, to see whether a model fell back to another.
+    """
+
+    def __init__(self, metrics: Metrics, providers: tuple[str, ...]) -> None:
         self._metrics = metrics
+        self._providers = providers
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, changed: Callable[[], None]) -> None:
@@ -104,9 +112,9 @@ class Publisher:
             when=model.loaded,
             fd=verdict_fd(model.verdict),
         )
+        self._tell()
 
     def load_failed(self, name: str) -> None:
-        self._tell()
         """A version of a name could not be loaded."""
         self._metrics.load_failed(name)
 
@@ -114,7 +122,7 @@ class Publisher:
         """What is loaded, or what is known of it, changed."""
         names = {model.version.name for model in loaded}
         self._metrics.unjudged(names, {model.version.name for model in loaded if model.verdict is None})
-        self._metrics.provider_fell_back(any(model.provider != model.asked for model in loaded))
+        self._metrics.provider_fell_back(any(model.provider != self._providers[0] for model in loaded))
         self._tell()
 
     def batch_ran(self, network: LiveModel, images: int, seconds: float) -> None:
@@ -129,12 +137,12 @@ class Publisher:
         """Images were not taken, or left unrun."""
         self._metrics.rejected(images, reason)
 
-
-def _caches(settings: Settings, metrics: Metrics) -> tuple[MemoryCache | None, RedisCache | None]:
     def _tell(self) -> None:
         for changed in self._subscribers:
             changed()
 
+
+def _caches(settings: Settings, metrics: Metrics) -> tuple[MemoryCache | None, RedisCache | None]:
     if settings.cache_bytes == 0:
         return None, None
     lru = ByteLRU(max_bytes=settings.cache_bytes, ttl_seconds=settings.cache_ttl_seconds)

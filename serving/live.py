@@ -41,7 +41,6 @@ class LiveModel:
         generator: runs it.
         numerics: hash of the golden samples as this machine computes them.
         verdict: the passing one; None where unjudged versions are allowed and it has none.
-        asked: the provider that was preferred.
         loaded: Unix time.
     """
 
@@ -50,7 +49,6 @@ class LiveModel:
     generator: Generator
     numerics: str
     verdict: Verdict | None
-    asked: str
     loaded: float
 
     @property
@@ -78,14 +76,16 @@ def load(
     """Load and check a version; blocking. The golden samples' mixed batches are the warm-up.
 
     Raises:
-        LoadError: no passing verdict, another digest or signature than its manifest's, or unlike its golden samples.
-        Unavailable: none of the providers asked for can be used.
+        LoadError: no passing verdict, another digest or signature than its manifest's, unlike its golden samples, or
+            none of the providers asked for is usable.
     """
     verdict = repository.passing(version)
     if verdict is None and not allow_unjudged:
         raise LoadError(f"{version} has no passing verdict")
     generator, manifest, numerics = open_version(version, providers=providers)
-    return LiveModel(version, manifest, generator, numerics.hash, verdict, providers[0], time.time())
+    if not set(generator.providers) & set(providers):
+        raise LoadError(f"{version} runs on {generator.providers[0]}, asked for were {', '.join(providers)}")
+    return LiveModel(version, manifest, generator, numerics.hash, verdict, time.time())
 
 
 class LiveObserver(Protocol):
@@ -159,6 +159,14 @@ class LiveModels:
     def champion(self, name: str) -> LiveModel | None:
         """The model that answers for a name now."""
         return self._champions.get(name)
+
+    @property
+    def default_reference(self) -> str | None:
+        """What requests that name no model mean; None where that cannot be said now."""
+        try:
+            return self._default or self._only_name()
+        except GenserveError:
+            return None
 
     async def follow(self) -> None:
         """Look at the repository again and again, until cancelled."""
@@ -300,10 +308,6 @@ class LiveModels:
         """Let a version answer for a name, if it can be loaded or already is."""
         present = self._others.get(version)
         model = await self._load(version) if present is None else await self._judged(present)
-        if model.provider != model.asked:
-            log.warning(
-                "on another provider than asked for", model=str(version), asked=model.asked, used=model.provider
-            )
         if model is not None:
             self._champions[name] = model  # the swap
             self._others.pop(version, None)
