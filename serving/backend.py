@@ -63,7 +63,7 @@ def create_backend(
     metrics = Metrics()
     providers = settings.providers or default_providers()
     loader = loader or partial(load, repository, providers=providers, allow_unjudged=settings.allow_unjudged)
-    publisher = Publisher(metrics, providers)
+    publisher = Publisher(metrics)
     live = LiveModels(
         repository,
         loader=loader,
@@ -85,16 +85,10 @@ def create_backend(
 
 
 class Publisher:
-    """Turns what the batcher and the live models report into metrics.
+    """Turns what the batcher and the live models report into metrics."""
 
-    Args:
-        metrics: where numbers go.
-        providers: as asked for, to see whether a model fell back to another.
-    """
-
-    def __init__(self, metrics: Metrics, providers: tuple[str, ...]) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._providers = providers
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, changed: Callable[[], None]) -> None:
@@ -122,7 +116,7 @@ class Publisher:
         """What is loaded, or what is known of it, changed."""
         names = {model.version.name for model in loaded}
         self._metrics.unjudged(names, {model.version.name for model in loaded if model.verdict is None})
-        self._metrics.provider_fell_back(any(model.provider != self._providers[0] for model in loaded))
+        self._metrics.provider_fell_back(any(model.provider != model.asked for model in loaded))
         self._tell()
 
     def batch_ran(self, network: LiveModel, images: int, seconds: float) -> None:

@@ -41,6 +41,7 @@ class LiveModel:
         generator: runs it.
         numerics: hash of the golden samples as this machine computes them.
         verdict: the passing one; None where unjudged versions are allowed and it has none.
+        asked: the provider that was preferred.
         loaded: Unix time.
     """
 
@@ -49,6 +50,7 @@ class LiveModel:
     generator: Generator
     numerics: str
     verdict: Verdict | None
+    asked: str
     loaded: float
 
     @property
@@ -76,16 +78,14 @@ def load(
     """Load and check a version; blocking. The golden samples' mixed batches are the warm-up.
 
     Raises:
-        LoadError: no passing verdict, another digest or signature than its manifest's, unlike its golden samples, or
-            none of the providers asked for is usable.
+        LoadError: no passing verdict, another digest or signature than its manifest's, or unlike its golden samples.
+        Unavailable: none of the providers asked for can be used.
     """
     verdict = repository.passing(version)
     if verdict is None and not allow_unjudged:
         raise LoadError(f"{version} has no passing verdict")
     generator, manifest, numerics = open_version(version, providers=providers)
-    if not set(generator.providers) & set(providers):
-        raise LoadError(f"{version} runs on {generator.providers[0]}, asked for were {', '.join(providers)}")
-    return LiveModel(version, manifest, generator, numerics.hash, verdict, time.time())
+    return LiveModel(version, manifest, generator, numerics.hash, verdict, providers[0], time.time())
 
 
 class LiveObserver(Protocol):
@@ -300,6 +300,10 @@ class LiveModels:
             numerics=model.numerics,
             provider=model.provider,
         )
+        if model.provider != model.asked:
+            log.warning(
+                "on another provider than asked for", model=str(version), asked=model.asked, used=model.provider
+            )
         if model.verdict is None:
             log.warning("UNJUDGED model is served: GENSERVE_ALLOW_UNJUDGED is set", model=str(version))
         return model
