@@ -3,14 +3,17 @@
 Figures carry their unit in their name; ratios and counts have none.
 """
 
+import statistics
 import time
 
 from bench.connection import Requests
+from bench.limit import Limit
 from bench.load import Load, closed_loop
 from bench.server import Server
 from bench.stand import Kind, Stand, body_bytes
 from bench.table import Figures
 
+IDLE_PROBES, IDLE_PROBE_SECONDS = 4, 0.5
 STREAM_IMAGES = 256
 STREAM_LEAD_SECONDS = 0.5  # the stream runs this long before and after what is measured beside it
 PAUSE_SECONDS = 0.02  # of paced requests: time in which the stock fills again
@@ -21,13 +24,19 @@ HIT, STOCK = b"x-cache: hit", b"x-cache: stock"
 def idle(stand: Stand, model: str) -> Figures:
     """The limit while an idle server runs, over the limit without one."""
     limit = stand.limit(model)
-    before = limit()
+    without = _probes(limit)
     with stand.new_server("plain", model):
         time.sleep(1.0)
-        with_server = limit()
-    after = limit()
-    without = (before + after) / 2
-    return {"figure": with_server / without, "without_images_per_second": without}
+        beside = _probes(limit)
+    without += _probes(limit)
+    return {
+        "figure": statistics.median(beside) / statistics.median(without),
+        "without_images_per_second": statistics.median(without),
+    }
+
+
+def _probes(limit: Limit) -> list[float]:
+    return [limit(IDLE_PROBE_SECONDS) for _ in range(IDLE_PROBES)]
 
 
 def closed(stand: Stand, model: str, *, num_images: int = 1, connections: int, kind: Kind = "plain") -> Figures:
