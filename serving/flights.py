@@ -1,9 +1,9 @@
 """Work that several wait for is done once. Knows nothing of what the work is."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from serving.schedule import Deadline
 
@@ -16,13 +16,16 @@ class Flight(Generic[K, V]):
     """One piece of work under way for some keys."""
 
     keys: list[K]
-    task: asyncio.Task[Mapping[K, V]]
     deadline: Deadline
-    waiters: int = 0
+    work: asyncio.Future[Mapping[K, V]]
+    waiters: set[asyncio.Future[None]] = field(default_factory=set)
 
 
 class Flights(Generic[K, V]):
-    """Starts work for keys that nobody works on, and joins what is under way; cancelled when the last waiter leaves."""
+    """Starts work for keys that nobody works on, and joins what is under way; cancelled when the last waiter leaves.
+
+    Waiters have futures of their own: a task for each, as asyncio.wait makes, costs 17 us on the path of every request.
+    """
 
     def __init__(self) -> None:
         self._flights: dict[K, Flight[K, V]] = {}
@@ -31,14 +34,14 @@ class Flights(Generic[K, V]):
         self,
         keys: Iterable[K],
         deadline: Deadline,
-        start: Callable[[list[K], Deadline], Coroutine[Any, Any, Mapping[K, V]]],
+        start: Callable[[list[K], Deadline], Awaitable[Mapping[K, V]]],
     ) -> dict[K, V]:
         """The values of keys.
 
         Args:
             keys: distinct.
             deadline: of this caller; work that it joins is extended to it.
-            start: makes the work for those keys that nobody works on yet.
+            start: makes the work for those keys that nobody works on yet: a future, or a coroutine.
 
         Raises:
             Exception: whatever the work for one of the keys raised.
@@ -47,37 +50,53 @@ class Flights(Generic[K, V]):
         new = [key for key in wanted if key not in self._flights]
         if new:
             self._start(new, Deadline(deadline.at), start)
-        flights = {id(self._flights[key]): self._flights[key] for key in wanted}.values()
-        for flight in flights:
-            flight.waiters += 1
-            flight.deadline.extend(deadline.at)
+        flights = {id(flight): flight for flight in map(self._flights.__getitem__, wanted)}.values()
+        waiters = [self._join(flight, deadline) for flight in flights]
         try:
-            await asyncio.wait([flight.task for flight in flights])
+            for waiter in waiters:
+                await waiter
+            if len(flights) == 1 and new:  # alone, as most are
+                return dict(next(iter(flights)).work.result())
             values: dict[K, V] = {}
             for flight in flights:
-                values.update(flight.task.result())
+                values.update(flight.work.result())
             return {key: values[key] for key in wanted}
         finally:
-            for flight in flights:
-                flight.waiters -= 1
-                if not flight.waiters and not flight.task.done():
-                    self._land(flight)  # at once: nobody may join work that is being cancelled
-                    flight.task.cancel()
+            for flight, waiter in zip(flights, waiters, strict=True):
+                self._leave(flight, waiter)
+
+    def _join(self, flight: Flight[K, V], deadline: Deadline) -> "asyncio.Future[None]":
+        flight.deadline.extend(deadline.at)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flight.waiters.add(waiter)
+        return waiter
+
+    def _leave(self, flight: Flight[K, V], waiter: "asyncio.Future[None]") -> None:
+        flight.waiters.discard(waiter)
+        if not flight.waiters and not flight.work.done():
+            self._forget(flight)  # at once: nobody may join work that is being cancelled
+            flight.work.cancel()
 
     def _start(
         self,
         keys: list[K],
         deadline: Deadline,
-        start: Callable[[list[K], Deadline], Coroutine[Any, Any, Mapping[K, V]]],
+        start: Callable[[list[K], Deadline], Awaitable[Mapping[K, V]]],
     ) -> None:
-        task = asyncio.get_running_loop().create_task(start(keys, deadline))
-        flight = Flight(keys, task, deadline)
+        flight = Flight(keys, deadline, asyncio.ensure_future(start(keys, deadline)))
         self._flights.update(dict.fromkeys(keys, flight))
-        task.add_done_callback(lambda _: self._land(flight))
+        flight.work.add_done_callback(lambda _: self._land(flight))
 
     def _land(self, flight: Flight[K, V]) -> None:
+        """The work ended: its waiters read the outcome."""
+        self._forget(flight)
+        if not flight.work.cancelled():
+            flight.work.exception()  # seen, even where every waiter failed for another reason first
+        for waiter in flight.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _forget(self, flight: Flight[K, V]) -> None:
         for key in flight.keys:
             if self._flights.get(key) is flight:
                 del self._flights[key]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # seen, even where every waiter failed for another reason first

@@ -94,8 +94,10 @@ class Sampler:
             work = partial(self._fetch, order.model, order.repeatable)
             fetched = await self._flights.get(missing, deadline, work)
             samples.update((key, one.sample) for key, one in fetched.items())
+        only = samples[keys[0]][np.newaxis] if len(keys) == 1 else None  # a view: not copied
+        size = len(keys) * value_bytes(form)
         return Drawn(
-            await offload(len(keys) * value_bytes(form), np.stack, [samples[key] for key in keys]),
+            await offload(size, np.stack, [samples[key] for key in keys]) if only is None else only,
             order.seeds,
             classes,
             self._state(len(distinct), fetched.values()),

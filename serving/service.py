@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from models.errors import Invalid
@@ -25,7 +25,9 @@ from serving.sampler import Drawn
 from serving.schedule import Deadline
 from serving.settings import Settings
 
-INLINE_BYTES = 4096  # smaller samples are encoded on the event loop: a thread's two hops would cost more
+# Up to so many bytes of samples are encoded on the event loop, in 0.1 ms at most: a thread's two hops cost as much.
+INLINE_BYTES = {"png": 16 * 1024, "npy": 64 * 1024}
+OTHER_INLINE_BYTES = 2 * 1024
 
 SEED_BYTES = 40  # of one seed in a kept answer's key
 
@@ -77,7 +79,7 @@ class Service:
         if isinstance(order, Order):
             return await self.answer_order(order, form, deadline)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
-        answer, seconds = await self._encode(drawn, encode_samples, model, drawn, form, truncation=None)
+        answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=None)
         return self.respond(model, drawn, answer, seconds)
 
     async def interpolate(self, request: Incoming) -> Reply:
@@ -89,7 +91,7 @@ class Service:
         # Up to 10 ms for the longest walk: too long for the event loop.
         order = await asyncio.to_thread(order_walk, asked, model, form, max_images=self.settings.max_images)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
-        answer, seconds = await self._encode(drawn, encode_walk, model, drawn, form, fps=asked.fps)
+        answer, seconds = await self._encode(encode_walk, model, drawn, form, fps=asked.fps)
         return self.respond(model, drawn, answer, seconds)
 
     async def answer_order(self, order: Order, form: str, deadline: Deadline, more: Headers | None = None) -> Reply:
@@ -102,7 +104,7 @@ class Service:
         if kept is not None:
             return self.respond(model, kept[0], kept[1], 0.0, more)
         drawn = await self.within(deadline, self.sampler.sample(order, deadline))
-        answer, seconds = await self._encode(drawn, encode_samples, model, drawn, form, truncation=order.truncation)
+        answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=order.truncation)
         if order.repeatable:
             nothing = drawn.samples[:0].copy()  # a view would keep all samples alive beside their encoding
             known = drawn._replace(samples=nothing, cache="hit", queue_seconds=0.0, inference_seconds=0.0)
@@ -159,18 +161,19 @@ class Service:
 
     async def _encode(
         self,
-        drawn: Drawn,
         encode: Callable[..., Answer],
-        *arguments: Any,  # noqa: ANN401 encode's own
-        **options: Any,  # noqa: ANN401 likewise
+        model: LiveModel,
+        drawn: Drawn,
+        form: str,
+        **options: Any,  # noqa: ANN401 encode's own
     ) -> tuple[Answer, float]:
         """The answer and the seconds that it took, on a thread where the samples are not small."""
         began = time.perf_counter()
-        if drawn.samples.nbytes <= INLINE_BYTES:
-            answer = encode(*arguments, **options)
+        if drawn.samples.nbytes <= INLINE_BYTES.get(form, OTHER_INLINE_BYTES):
+            answer = encode(model, drawn, form, **options)
         else:
             loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self.encoders, lambda: encode(*arguments, **options))
+            answer = await loop.run_in_executor(self.encoders, partial(encode, model, drawn, form, **options))
         seconds = time.perf_counter() - began
         self.metrics.encoded(seconds)
         return answer, seconds
