@@ -8,6 +8,7 @@ from functools import partial
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
+from litestar.handlers import ASGIRouteHandler
 
 from models.repository import Repository, Version
 from serving.asgi import ASGIApp, Receive, Scope, Send
@@ -82,9 +83,10 @@ def assemble(service: Service, running: Callable[[], AbstractAsyncContextManager
         service: its parts.
         running: what goes on from the application's start to its end.
     """
+    sampling = sampling_routes(service)
     litestar = Litestar(
         route_handlers=[
-            *sampling_routes(service),
+            *sampling,
             *operating_routes(service, metrics=service.settings.metrics_port is None),
             *model_routes(service),
             *page_routes(),
@@ -95,7 +97,8 @@ def assemble(service: Service, running: Callable[[], AbstractAsyncContextManager
         logging_config=None,
     )
     paths = [route.path_format for route in litestar.routes]
-    front = Front(litestar, paths=paths, metrics=service.metrics, draining=lambda: service.state.draining)
+    hot = {path: route.fn for route in sampling if isinstance(route, ASGIRouteHandler) for path in route.paths}
+    front = Front(litestar, hot=hot, paths=paths, metrics=service.metrics, draining=lambda: service.state.draining)
     return App(service, litestar, front)
 
 

@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -39,6 +39,7 @@ class Front:
 
     Args:
         app: what answers.
+        hot: what answers these very paths in its place: routing costs 20 us, a tenth of a whole request.
         paths: templates of the paths that it answers, such as /models/{name}, for what is refused before it is asked.
         metrics: where requests are counted.
         draining: whether connections should be given up after their answer.
@@ -50,6 +51,7 @@ class Front:
         self,
         app: ASGIApp,
         *,
+        hot: Mapping[str, ASGIApp] = {},
         paths: Sequence[str] = (),
         metrics: Metrics,
         draining: Callable[[], bool],
@@ -57,6 +59,7 @@ class Front:
         max_bodies_bytes: int = MAX_BODIES_BYTES,
     ) -> None:
         self.app = app
+        self._hot = dict(hot)
         self._paths = {path: re.compile(PARAMETER.sub("[^/]+", re.escape(path))) for path in paths}
         self.metrics = metrics
         self.draining = draining
@@ -70,7 +73,10 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] == "http":
-            await Exchange(self, scope, receive, send).run()
+            app = self._hot.get(scope["path"])
+            if app is not None:
+                scope["path_template"] = scope["path"]
+            await Exchange(self, app or self.app, scope, receive, send).run()
         elif scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         else:  # no route speaks websocket
@@ -85,8 +91,9 @@ class Front:
 class Exchange:
     """One request and its answer."""
 
-    def __init__(self, front: Front, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, front: Front, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         self._front = front
+        self._app = app
         self._receive = receive
         self._send = send
         self._head = scope["method"] == "HEAD"
@@ -114,7 +121,7 @@ class Exchange:
         try:
             self._body = await self._read_body()
             self._scope[INCOMING] = Incoming(self._headers, self._body)
-            await (self._answer() if departures is None else front.app(self._scope, self._replay, self._forward))
+            await (self._answer() if departures is None else self._app(self._scope, self._replay, self._forward))
         except ClientLeft:
             self._status = CLIENT_LEFT
         except asyncio.CancelledError:
@@ -187,7 +194,7 @@ class Exchange:
         """Run the application under a server that does not tell of departures: ask it all the time."""
         watch = asyncio.get_running_loop().create_task(self._watch())
         try:
-            await self._front.app(self._scope, self._replay, self._forward)
+            await self._app(self._scope, self._replay, self._forward)
         finally:
             watch.cancel()
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import redis as redis_client
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import cache_memory, cache_redis
@@ -143,6 +143,7 @@ async def test_a_kept_sample_does_not_keep_its_batch(log):
 # Entries.
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_entry_is_never_served(data):
     """Cut short, a bit flipped anywhere, or moved to another key: None."""
