@@ -11,6 +11,8 @@ from typing import NamedTuple
 READ_BYTES = 16 * 1024  # at once: recv allocates as much each time, and above malloc's threshold that costs 15 us
 FIRST_SEED = 1_000_000_000  # ten digits, so that every request of a load has the same length
 END_SEED = 4_000_000_000
+CLOSED = "closed by the server"
+UNREAD = bytearray(1024 * 1024)  # where the rest of long bodies goes: nobody looks at them
 
 
 class Requests(NamedTuple):
@@ -57,13 +59,14 @@ class Connection:
         port: of the server.
     """
 
-    __slots__ = ("_buffer", "_socket", "_whole", "asked", "number")
+    __slots__ = ("_first", "_missing", "_socket", "asked", "length", "number")
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = bytearray()  # of an answer that came in pieces
-        self._whole = 0  # bytes that it will have; 0 while its head is not here
+        self._first = b""  # of an answer that came in pieces: the piece with its head
+        self._missing = 0  # bytes of it that are still to come; 0 while its head is not whole
+        self.length = 0  # of the last answer, head and body
         self.asked = 0.0  # when, by the load's clock
         self.number = -1  # of the request in flight, where a load numbers them
 
@@ -76,27 +79,31 @@ class Connection:
         self._socket.sendall(request)
 
     def receive(self) -> bytes | None:
-        """Read once; the answer, head and body, if it is whole now.
+        """Read once; if the answer is whole now, its head and as much of its body as came with it.
 
         Raises:
             ConnectionError: the server closed the connection, or sent more than the answer.
         """
-        data = self._socket.recv(READ_BYTES)
-        if not data:
-            raise ConnectionError("closed by the server")
-        if not self._buffer:
-            self._whole = whole_bytes(data)
-            if self._whole == len(data):  # nearly always
-                return data
-        self._buffer += data
-        self._whole = self._whole or whole_bytes(self._buffer)
-        if not self._whole or len(self._buffer) < self._whole:
+        if self._missing:
+            count = self._socket.recv_into(UNREAD, min(self._missing, len(UNREAD)))
+            if not count:
+                raise ConnectionError(CLOSED)
+            self._missing -= count
+        else:
+            data = self._socket.recv(READ_BYTES)
+            if not data:
+                raise ConnectionError(CLOSED)
+            self._first = first = self._first + data
+            self.length = whole_bytes(first)
+            if not self.length:
+                return None
+            self._missing = self.length - len(first)
+        if self._missing > 0:
             return None
-        if len(self._buffer) > self._whole:
+        if self._missing < 0:
             raise ConnectionError("more bytes than the answer's")
-        answer = bytes(self._buffer)
-        self._buffer.clear()
-        return answer
+        first, self._first = self._first, b""
+        return first
 
     def close(self) -> None:
         """End it."""

@@ -72,7 +72,7 @@ def closed_loop(
         connections: kept open, one request in flight on each.
         seconds: measured, after a warm-up.
         pause_seconds: between an answer and the next request; only with one connection.
-        mark: counted in the answers, such as b"x-cache: hit".
+        mark: counted in the answers' heads, such as b"x-cache: hit".
     """
     drive = _Paced(port, requests, mark, pause_seconds) if pause_seconds else _Loop(port, requests, mark, connections)
     drive.run(time.perf_counter() + WARM_UP * seconds)
@@ -135,14 +135,14 @@ class _Drive:
         self.latencies: list[float] = []
         self.marked = self.answer_bytes = 0
 
-    def keep(self, answer: bytes, latency: float) -> None:
+    def keep(self, answer: bytes, length: int, latency: float) -> None:
         """Count an answer."""
         if not answer.startswith(b"HTTP/1.1 200"):
             self.failures[answer[9:12].decode()] += 1
             return
         self.answered += 1
         self.latencies.append(latency)
-        self.answer_bytes += len(answer)
+        self.answer_bytes += length
         if self._mark is not None and self._mark in answer:
             self.marked += 1
 
@@ -183,7 +183,7 @@ class _Loop(_Drive):
         if answer is None:
             return
         now = time.perf_counter()
-        self.keep(answer, now - connection.asked)
+        self.keep(answer, connection.length, now - connection.asked)
         if self._draining or says_close(answer):
             self._leave(connection)
         else:
@@ -219,7 +219,7 @@ class _Paced(_Drive):
             self._connection.ask(next(self._stream))
             while (answer := self._connection.receive()) is None:
                 pass
-            self.keep(answer, time.perf_counter() - began)
+            self.keep(answer, self._connection.length, time.perf_counter() - began)
             time.sleep(self._pause_seconds)
 
     def drain(self, until: float) -> None:

@@ -1,6 +1,6 @@
 """Starts and ends a server for a benchmark, and reads what it costs. Knows no loads.
 
-Time and memory are read from /proc, of the server's process and its children; counts from its /metrics.
+Time and memory are those of the server's process and its descendants; counts are read from its /metrics.
 """
 
 import contextlib
@@ -15,9 +15,10 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bench import processes
+
 START_SECONDS = 90.0
 GENSERVE = ("-m", "genserve", "serve")
-TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.1  # between two looks at the memory
 SETTLE_SECONDS = 5.0
 
@@ -48,16 +49,8 @@ class Server:
         return value
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, children included."""
-        fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in self._pids())
-        return sum((int(field[11]) + int(field[12])) / TICKS for field in fields)
-
-    def resident_bytes(self) -> int:
-        """Resident memory: of one process what it maps, of several their proportional shares together."""
-        pids = self._pids()
-        if len(pids) == 1:
-            return _kilobytes(Path(f"/proc/{pids[0]}/status"), "VmRSS:")
-        return sum(_kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in pids)
+        """User and system time so far."""
+        return processes.cpu_seconds(self.pid)
 
     @contextlib.contextmanager
     def watched_memory(self) -> Iterator[list[int]]:
@@ -66,7 +59,7 @@ class Server:
 
         def look() -> None:
             while not over.wait(SAMPLE_SECONDS):
-                peak[0] = max(peak[0], self.resident_bytes())
+                peak[0] = max(peak[0], processes.resident_bytes(self.pid))
 
         watcher = threading.Thread(target=look, daemon=True)
         watcher.start()
@@ -75,13 +68,6 @@ class Server:
         finally:
             over.set()
             watcher.join()
-
-    def _pids(self) -> list[int]:
-        pids = [self.pid]
-        for pid in pids:  # grows while it is walked
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                pids += map(int, children.read_text().split())
-        return pids
 
 
 @contextlib.contextmanager
@@ -108,11 +94,6 @@ def running(repository: Path, settings: Mapping[str, str], command: Sequence[str
     finally:
         process.terminate()
         process.wait(30)
-
-
-def _kilobytes(path: Path, key: str) -> int:
-    line = next(line for line in path.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ just before and just after it. Exit status 1: something was not fair, and the ta
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from bench import scenarios
 from bench.machine import describe, versions
 from bench.overload import overload
+from bench.processes import busy_seconds, cpu_seconds
 from bench.stand import CACHED, MODELS, PLAIN, SHIPPED, STOCKED, Stand
 from bench.table import Result, Row, details, table
 
@@ -155,13 +157,19 @@ def _measure(stand: Stand, results: list[Result], repeats: int) -> None:
     """All of them, then all of them again."""
     for repeat in range(repeats):
         for result in results:
+            began, busy, own = time.monotonic(), busy_seconds(), cpu_seconds(os.getpid())
             try:
-                result.repeats.append(result.row.measure(stand, result.model))
+                figures = result.row.measure(stand, result.model)
             except RuntimeError as error:
                 stand.check(False, f"{result.row.name} {result.model}: {error}")
                 continue
-            figure = result.repeats[-1]["figure"]
-            print(f"{repeat + 1}/{repeats} {result.row.name} {result.model}: {figure:.3f}", file=sys.stderr, flush=True)
+            others = busy_seconds() - busy - (cpu_seconds(os.getpid()) - own)
+            figures["others_cores"] = others / (time.monotonic() - began)
+            result.repeats.append(figures)
+            told = (
+                f"{result.row.name} {result.model}: {figures['figure']:.3f}, others {figures['others_cores']:.2f} cores"
+            )
+            print(f"{repeat + 1}/{repeats} {told}", file=sys.stderr, flush=True)
 
 
 def _arguments() -> argparse.Namespace:
