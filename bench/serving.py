@@ -11,6 +11,7 @@ just before and just after it. Exit status 1: something was not fair, and the ta
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -160,7 +161,7 @@ def _measure(stand: Stand, results: list[Result], repeats: int) -> None:
             began, busy, own = time.monotonic(), busy_seconds(), cpu_seconds(os.getpid())
             try:
                 figures = result.row.measure(stand, result.model)
-            except RuntimeError as error:
+            except (RuntimeError, subprocess.CalledProcessError) as error:
                 stand.check(False, f"{result.row.name} {result.model}: {error}")
                 continue
             others = busy_seconds() - busy - (cpu_seconds(os.getpid()) - own)
