@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -144,22 +145,26 @@ class Stand:
 
     def _repository(self, kind: Kind, model: str) -> Path:
         """A repository that holds this model alone; for "best" with the variant that serves here best."""
-        root = self._folder / ("best" if kind == "best" else "repositories") / model
-        if not root.exists():
-            if model == SHIPPED:
-                shutil.copytree(ZOO / model, root / model)
-            else:
-                publish(Repository(root), model, self._paths[model].read_bytes(), prior="normal", why="benchmark")
-            if kind == "best":
-                optimize(root, model)
+        if kind != "best":
+            return self._keep(("repository", model), lambda: contextlib.nullcontext(self._publish(model)))
+        return self._keep(("best", model), lambda: contextlib.nullcontext(optimize(self._publish(model), model)))
+
+    def _publish(self, model: str) -> Path:
+        """A new repository with one version of one model."""
+        root = Path(tempfile.mkdtemp(prefix=f"{model}-", dir=self._folder))
+        if model == SHIPPED:
+            shutil.copytree(ZOO / model, root / model)
+        else:
+            publish(Repository(root), model, self._paths[model].read_bytes(), prior="normal", why="benchmark")
         return root
 
 
-def optimize(repository: Path, model: str) -> None:
-    """Let genserve make and choose variants of a model's first version, as a person would."""
+def optimize(repository: Path, model: str) -> Path:
+    """Let genserve make and choose variants of a model's first version, as a person would; returns the repository."""
     environment = {**os.environ, "GENSERVE_MODELS": str(repository)}
     command = [sys.executable, "-m", "genserve", "optimize", f"{model}@1"]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return repository
 
 
 def body_bytes(server: Server, model: str) -> int:
