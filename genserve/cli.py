@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "publish", "genserve.publishing:publish", "add a generator to the repository", _publish)
     _add(commands, "evaluate", "genserve.judging:evaluate", "measure a version on the validation split", _evaluate)
     _add(commands, "gate", "genserve.judging:gate", "judge a version on the gate split; keeps the verdict", _gate)
+    _add(commands, "optimize", "genserve.optimizing:optimize", "make faster variants for this machine", _optimize)
     _add(commands, "promote", "genserve.promoting:promote", "make a judged version the champion", _promote)
     _add(commands, "rollback", "genserve.promoting:rollback", "return to the champion before", _rollback)
     _add(commands, "models", "genserve.listing:models", "list models, versions and verdicts", _models)
@@ -126,9 +127,20 @@ def _gate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _optimize(parser: argparse.ArgumentParser) -> None:
+    _gate(parser)
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="of int8, int8-edges, windows, bf16, bf16-graph")
+
+
 def _promote(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
     parser.add_argument("--why", help="the reason, for the history")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        metavar="PROVIDER=NAME",
+        help="the variant that serves a provider, or none; the default is the fastest that passed (repeatable)",
+    )
 
 
 def _rollback(parser: argparse.ArgumentParser) -> None:

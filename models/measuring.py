@@ -58,7 +58,7 @@ def draw_fakes(
     """
     signature = generator.signature
     progress = stage("samples and their features", policy.num_fake) if stage else None
-    seeds = _seeds(f"{generator.digest} {policy.hash} {salt}", policy.num_fake)
+    seeds = hashed_seeds(f"{generator.digest} {policy.hash} {salt}", policy.num_fake)
     kept: NDArray[Any] = np.empty(
         (min(policy.num_neighbours, policy.num_fake), *signature.shape), DTYPES[signature.kind]
     )
@@ -260,6 +260,7 @@ def _some(total: int, count: int) -> NDArray[np.int64]:
     return np.sort(np.random.RandomState(0).permutation(total)[:count]).astype(np.int64)
 
 
-def _seeds(text: str, count: int) -> NDArray[np.uint32]:
+def hashed_seeds(text: str, count: int) -> NDArray[np.uint32]:  # [count]
+    """Seeds that follow from a text, so that nobody chooses them and everybody can draw them again."""
     words = np.frombuffer(hashlib.sha256(text.encode()).digest(), "<u4")
     return np.random.RandomState(words).randint(0, 2**32, count, np.uint32)

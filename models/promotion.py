@@ -3,30 +3,48 @@
 Decide purely, act elsewhere: the gate decides, its verdict is a file, and this only lets through what that file allows.
 """
 
-from models.errors import LoadError, Refused
+from collections.abc import Mapping
+
+from models.errors import Invalid, LoadError, Refused
 from models.generator import sha256
-from models.records import Event, Verdict
+from models.records import Event, Verdict, promised_variants
 from models.repository import Repository, Version, now, whoami
+from models.variants import best_variants, find_variant
+
+MIN_SPEEDUP = 1.1  # a variant that gains less is not worth samples that differ from its parent's
 
 
-def promote(repository: Repository, version: Version, *, why: str | None = None) -> Event:
-    """Make a version the champion.
+def promote(
+    repository: Repository,
+    version: Version,
+    *,
+    why: str | None = None,
+    variants: Mapping[str, str | None] | None = None,
+) -> Event:
+    """Make a version the champion, and fix which of its variants serves each provider, for all replicas.
+
+    The champion itself can be promoted again where that changes its variants; a rollback undoes that too.
 
     Args:
         repository: the one it lies in.
         version: what to promote.
         why: a person's reason, for the history.
+        variants: by a provider's full name, the variant that shall serve it, or None for the version itself; providers
+            that are not named get the fastest that passed, where it is at least 1.1 times as fast as the version.
 
     Returns:
         The event that was recorded.
 
     Raises:
         Refused: its file was changed, it has no passing verdict over this very file against the present champion, or
-            it is the champion already.
+            it is the champion already with these variants; or a variant that was named has not passed.
+        Invalid: a variant is for another provider.
+        NotFound: no such variant.
     """
     with repository.writing(version.name):
         champion = repository.aliases(version.name).champion
-        if champion == version.number:
+        chosen = _chosen_variants(version, variants or {})
+        if champion == version.number and promised_variants(repository.history(version.name), champion) == chosen:
             raise Refused(f"{version} is the champion already")
         verdict = _allowing_verdict(repository, version, champion)
         event = Event(
@@ -37,6 +55,7 @@ def promote(repository: Repository, version: Version, *, why: str | None = None)
             why=why,
             replaced=champion,
             verdict=repository.verdicts(version).index(verdict) + 1,
+            variants=chosen,
         )
         repository.record(version.name, event)
         return event
@@ -57,29 +76,53 @@ def rollback(repository: Repository, name: str, *, why: str | None = None) -> Ev
         champions = champion_stack(repository.history(name))
         if len(champions) < 2:
             raise Refused(f"{name!r} has no earlier champion to roll back to")
-        _check_servable(repository, repository.resolve(f"{name}@{champions[-2]}"))
+        before, present = champions[-2:]
+        _check_servable(repository, repository.resolve(f"{name}@{before.version}"))
         event = Event(
-            event="rolled back", version=champions[-2], when=now(), by=whoami(), why=why, replaced=champions[-1]
+            event="rolled back",
+            version=before.version,
+            when=now(),
+            by=whoami(),
+            why=why,
+            replaced=present.version,
+            variants=before.variants,
         )
         repository.record(name, event)
         return event
 
 
-def champion_stack(history: list[Event]) -> list[int]:
-    """The champions that a rollback would return to, oldest first, the present one last.
+def champion_stack(history: list[Event]) -> list[Event]:
+    """The promotions that a rollback would return to, oldest first, the present champion's last.
 
     Raises:
         LoadError: the history rolls back to what was not the champion before.
     """
-    stack: list[int] = []
+    stack: list[Event] = []
     for event in history:
         if event.event == "promoted":
-            stack.append(event.version)
+            stack.append(event)
         elif event.event == "rolled back":
-            if stack[-2:-1] != [event.version]:
+            if [entry.version for entry in stack[-2:-1]] != [event.version]:
                 raise LoadError(f"history.jsonl is damaged: {event.version} was not the champion before")
             stack.pop()
     return stack
+
+
+def _chosen_variants(version: Version, named: Mapping[str, str | None]) -> dict[str, str]:
+    """What serves each provider: what a person named, else the fastest that passed."""
+    chosen = best_variants(version, min_speedup=MIN_SPEEDUP)
+    for provider, name in named.items():
+        chosen.pop(provider, None)
+        if name is None:
+            continue
+        try:
+            manifest = find_variant(version, name).passing()
+        except LoadError as error:
+            raise Refused(error.detail, field="variant") from error
+        if manifest.recipe.provider != provider:
+            raise Invalid(f"{name} is for {manifest.recipe.provider}, not for {provider}", field="variant")
+        chosen[provider] = name
+    return dict(sorted(chosen.items()))
 
 
 def _check_servable(repository: Repository, version: Version) -> None:
@@ -112,7 +155,7 @@ def _allowing_verdict(repository: Repository, version: Version, champion: int | 
     verdict = judged[-1]
     if verdict.decision != "pass":
         raise Refused(f"{version}'s verdict is {verdict.decision!r}: {'; '.join(verdict.reasons)}")
-    if verdict.champion != champion:
+    if champion != version.number and verdict.champion != champion:
         then = "no champion" if verdict.champion is None else f"champion {verdict.champion}"
         present = "none" if champion is None else str(champion)
         raise Refused(f"{version} was judged against {then}, the champion now is {present}: gate it again")

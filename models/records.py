@@ -10,10 +10,18 @@ import msgspec
 
 
 class Aliases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which version each alias means; None where it means none."""
+    """Which version each alias means; None where it means none.
+
+    Args:
+        champion: what serves.
+        candidate: what was published last, until it is promoted.
+        variants: which variant of the champion serves each provider, by the provider's full name; left out where
+            there is none, so that such files are what they were before there were variants.
+    """
 
     champion: int | None = None
     candidate: int | None = None
+    variants: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -27,6 +35,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         why: a person's reason, or the decision of a verdict.
         replaced: the champion before a promotion or rollback.
         verdict: number of the verdict that was written or relied on.
+        variants: of a promotion or rollback: which variant serves each provider, by the provider's full name.
     """
 
     event: Literal["published", "judged", "promoted", "rolled back"]
@@ -36,6 +45,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     why: str | None = None
     replaced: int | None = None
     verdict: int | None = None
+    variants: dict[str, str] = {}
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,10 +120,20 @@ def fold(history: Iterable[Event]) -> Aliases:
     """The aliases that a history means: publishing makes a candidate, promotion and rollback make a champion."""
     champion: int | None = None
     candidate: int | None = None
+    variants: dict[str, str] = {}
     for event in history:
         if event.event == "published":
             candidate = event.version
         elif event.event in ("promoted", "rolled back"):
-            champion = event.version
+            champion, variants = event.version, event.variants
             candidate = None if candidate == champion else candidate
-    return Aliases(champion=champion, candidate=candidate)
+    return Aliases(champion=champion, candidate=candidate, variants=variants or msgspec.UNSET)
+
+
+def promised_variants(history: Iterable[Event], version: int) -> dict[str, str]:
+    """Which variant of a version serves each provider, by its last promotion; {} for a version never promoted."""
+    found: dict[str, str] = {}
+    for event in history:
+        if event.version == version and event.event in ("promoted", "rolled back"):
+            found = event.variants
+    return found

@@ -61,7 +61,7 @@ class Version:
         Raises:
             LoadError: missing or damaged.
         """
-        return _decode(self.path / "manifest.json", Manifest)
+        return decode_file(self.path / "manifest.json", Manifest)
 
 
 class Repository:
@@ -95,7 +95,7 @@ class Repository:
     def aliases(self, name: str) -> Aliases:
         """Which versions are champion and candidate."""
         path = self._folder(name) / "aliases.json"
-        return _decode(path, Aliases) if path.exists() else Aliases()
+        return decode_file(path, Aliases) if path.exists() else Aliases()
 
     def resolve(self, reference: str) -> Version:
         """The version that "name" (its champion), "name@3", "name@champion" or "name@candidate" means.
@@ -115,7 +115,7 @@ class Repository:
 
     def verdicts(self, version: Version) -> list[Verdict]:
         """All verdicts of a version, oldest first."""
-        return [_decode(path, Verdict) for path in self._verdict_paths(version)]
+        return [decode_file(path, Verdict) for path in self._verdict_paths(version)]
 
     def passing(self, version: Version) -> Verdict | None:
         """The newest verdict over this very model.onnx, if it is a pass."""
@@ -134,7 +134,7 @@ class Repository:
     def reference(self, name: str) -> Reference | None:
         """What a model is judged against; None where it was published without data."""
         path = self._folder(name) / "reference.json"
-        return _decode(path, Reference) if path.exists() else None
+        return decode_file(path, Reference) if path.exists() else None
 
     # Writing. Each is one atomic step for every reader.
 
@@ -216,7 +216,7 @@ class Repository:
                 self._record(name, Event(event="published", version=version.number, when=now(), by=whoami(), why=why))
             for number, path in enumerate(self._verdict_paths(version), start=1):
                 if (version.number, number) not in judged:
-                    self._record(name, self._judged(version, number, _decode(path, Verdict)))
+                    self._record(name, self._judged(version, number, decode_file(path, Verdict)))
         if self.aliases(name) != fold(self.history(name)):
             self._fold_aliases(name)
 
@@ -282,7 +282,12 @@ def _listed(numbers: list[int]) -> str:
     return f"..., {shown}" if len(numbers) > 8 else shown
 
 
-def _decode(path: Path, kind: type[T]) -> T:
+def decode_file(path: Path, kind: type[T]) -> T:
+    """A JSON file as a record.
+
+    Raises:
+        LoadError: missing or damaged.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:

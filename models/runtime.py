@@ -18,6 +18,12 @@ EXTRAS = "pip install 'genserve[cpu]' (or 'genserve[gpu]', 'genserve[openvino]')
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
+PROVIDERS = {  # what people call them
+    "cpu": CPU_PROVIDER,
+    "cuda": CUDA_PROVIDER,
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": OPENVINO_PROVIDER,
+}
 
 Precision = Literal["f32", "bf16"]  # that a provider may compute float32 networks in; bf16 is OpenVINO's alone
 
@@ -78,6 +84,11 @@ def available_providers() -> list[str]:
 
     found: list[str] = onnxruntime.get_available_providers()
     return found
+
+
+def short_name(provider: str) -> str:
+    """What people call a provider; its full name where there is nothing shorter."""
+    return next((short for short, full in PROVIDERS.items() if full == provider), provider)
 
 
 def default_providers() -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Fakes that are part of the product: tiny real ONNX generators, and repositories that hold them. Needs no torch."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models import golden
+from models.generator import Generator
 from models.manifest import Classes, Kind, Manifest, Prior, Signature, stamp
 from models.promotion import promote
 from models.publish import publish
 from models.records import Number, Verdict
 from models.repository import Repository, Version, now
+from models.runtime import CPU_PROVIDER
+from models.variants import Recipe, Speed, Variant, VariantManifest, VariantVerdict, add_variant, stamp_recipe
 
 
 def tiny_signature(
@@ -110,10 +114,63 @@ def promote_tiny(
 ) -> Version:
     """Publish a tiny generator, give it a fake passing verdict and promote it."""
     version = publish_tiny(repository, name, signature=signature, seed=seed)
-    champion = repository.aliases(name).champion
-    repository.add_verdict(version, fake_verdict(version, version.manifest(), champion=champion))
-    promote(repository, version, why="test kit")
+    promote_unmeasured(repository, version)
     return version
+
+
+def promote_unmeasured(
+    repository: Repository, version: Version, *, variants: Mapping[str, str | None] | None = None
+) -> None:
+    """Promote a version on a fake passing verdict, as benchmarks do with generators that no data belongs to."""
+    champion = repository.aliases(version.name).champion
+    repository.add_verdict(version, fake_verdict(version, version.manifest(), champion=champion))
+    promote(repository, version, why="test kit", variants=variants)
+
+
+def add_tiny_variant(
+    repository: Repository,
+    version: Version,
+    name: str = "fast",
+    *,
+    passed: bool = True,
+    ratio: float = 2.0,
+    provider: str = CPU_PROVIDER,
+    requires: tuple[str, ...] = (),
+) -> Variant:
+    """Record a variant of a tiny version: its weights are a hundredth larger, its speed and verdict are made up."""
+    digest = version.manifest().digest
+    recipe = Recipe(method=name, parent=digest, provider=provider, requires=requires)
+    model = onnx.load_model_from_string(version.model_path.read_bytes())
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "W")
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(1.01), "W"))
+    stamp_recipe(model, recipe)
+    data = bytes(model.SerializeToString(deterministic=True))
+    generator = Generator.from_bytes(data)
+    speeds = {"ratio": ratio, "low": ratio, "high": ratio, "images_per_second": ratio, "parent_images_per_second": 1.0}
+    manifest = VariantManifest(
+        name=name,
+        digest=generator.digest,
+        recipe=recipe,
+        golden=golden.make(generator),
+        speed=tuple(Speed(batch=batch, **speeds) for batch in (1, 16)),
+        machine="test kit",
+        runtime="test kit",
+        created=now(),
+        code_version="test",
+    )
+    verdict = VariantVerdict(
+        digest=generator.digest,
+        parent=digest,
+        decision="pass" if passed else "fail",
+        reasons=() if passed else ("mean error 9 > 1.5",),
+        numbers={"mean error": Number(value=0.5 if passed else 9.0, threshold=1.5, passed=passed)},
+        policy={},
+        policy_hash="0" * 64,
+        extractor="fake@0000",
+        created=now(),
+        code_version="test",
+    )
+    return add_variant(repository, version, data, manifest, verdict)
 
 
 def promoted_repository(root: str | os.PathLike[str], name: str = "tiny", **options: object) -> Repository:

@@ -117,6 +117,8 @@ class Publisher:
         names = {model.version.name for model in loaded}
         self._metrics.unjudged(names, {model.version.name for model in loaded if model.verdict is None})
         self._metrics.provider_fell_back(any(model.provider != model.asked for model in loaded))
+        passed_over = {model.version.name for model in loaded if model.passed_over is not None}
+        self._metrics.variants_passed_over(names, passed_over)
         self._tell()
 
     def batch_ran(self, network: LiveModel, images: int, seconds: float) -> None:

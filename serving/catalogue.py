@@ -9,6 +9,7 @@ from models.errors import LoadError, NotFound
 from models.manifest import Manifest
 from models.records import Verdict
 from models.repository import Repository, Version
+from models.variants import Variant, variants
 from serving.live import LiveModel
 from serving.ports import Models
 
@@ -60,6 +61,7 @@ def describe_version(repository: Repository, live: Models, version: Version) -> 
         "serving": None if loaded is None else _loaded(loaded),
         "manifest": _public(version.manifest()),
         "verdicts": msgspec.to_builtins(verdicts),
+        "variants": [_variant(variant) for variant in variants(version)],
     }
 
 
@@ -83,6 +85,21 @@ def _public(manifest: Manifest) -> dict[str, Any]:
     return document
 
 
+def _variant(variant: Variant) -> dict[str, Any]:
+    """One recorded variant; a damaged one is told too, so that it does not hide the others."""
+    try:
+        manifest, verdict = variant.manifest(), variant.verdict()
+    except LoadError as error:
+        return {"name": variant.name, "error": error.detail}
+    return {
+        "name": variant.name,
+        "digest": manifest.digest,
+        "recipe": msgspec.to_builtins(manifest.recipe),
+        "speed": msgspec.to_builtins(manifest.speed),
+        "verdict": msgspec.to_builtins(verdict),
+    }
+
+
 def _without(document: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name != key}
 
@@ -96,6 +113,8 @@ def _loaded(model: LiveModel) -> dict[str, Any]:
         "numerics": model.numerics,
         "provider": model.provider,
         "asked_provider": model.asked,
+        "variant": model.variant,
+        "variant_passed_over": model.passed_over,
         "unjudged": model.verdict is None,
         "loaded": model.loaded,
         "kind": manifest.kind,

@@ -7,9 +7,9 @@ when the last request that holds it ends. The repository is only ever read.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -17,8 +17,8 @@ from models.errors import GenserveError, Invalid, LoadError, NotFound
 from models.generator import Generator, Samples
 from models.latents import ClassIndices, Latents
 from models.manifest import Manifest
-from models.opening import open_version
-from models.records import Verdict
+from models.opening import open_promised
+from models.records import Verdict, promised_variants
 from models.repository import Repository, Version
 from models.runtime import CPU_PROVIDER
 from serving.cache import Form
@@ -37,12 +37,15 @@ class LiveModel:
 
     Args:
         version: what it is.
-        manifest: what it says of itself.
+        manifest: what it says of itself; its digest is that of the file that runs, a variant's where one does.
         generator: runs it.
         numerics: hash of the golden samples as this machine computes them.
         verdict: the passing one; None where unjudged versions are allowed and it has none.
         asked: the provider that was preferred.
         loaded: Unix time.
+        promised: which variant serves each provider, by its promotion.
+        variant: the one that runs; None for the version itself.
+        passed_over: why the variant promised for this provider does not run; None where it does, or none was.
     """
 
     version: Version
@@ -52,6 +55,9 @@ class LiveModel:
     verdict: Verdict | None
     asked: str
     loaded: float
+    promised: Mapping[str, str] = field(default_factory=dict)
+    variant: str | None = None
+    passed_over: str | None = None
 
     @property
     def form(self) -> Form:
@@ -75,7 +81,7 @@ def load(
     providers: Sequence[str] = (CPU_PROVIDER,),
     allow_unjudged: bool = False,
 ) -> LiveModel:
-    """Load and check a version; blocking. The golden samples' mixed batches are the warm-up.
+    """Load and check a version or the variant promised for it; blocking. Mixed batches of golden samples are the warm-up.
 
     Raises:
         LoadError: no passing verdict, another digest or signature than its manifest's, or unlike its golden samples.
@@ -84,8 +90,27 @@ def load(
     verdict = repository.passing(version)
     if verdict is None and not allow_unjudged:
         raise LoadError(f"{version} has no passing verdict")
-    generator, manifest, numerics = open_version(version, providers=providers)
-    return LiveModel(version, manifest, generator, numerics.hash, verdict, providers[0], time.time())
+    promised = promised_variants(repository.history(version.name), version.number)
+    opened = open_promised(version, promised, providers=providers)
+    return LiveModel(
+        version=version,
+        manifest=opened.manifest,
+        generator=opened.generator,
+        numerics=opened.numerics.hash,
+        verdict=verdict,
+        asked=providers[0],
+        loaded=time.time(),
+        promised=promised,
+        variant=opened.variant,
+        passed_over=opened.passed_over,
+    )
+
+
+class Wanted(NamedTuple):
+    """What should answer for a name: a version, and which variant of it serves each provider."""
+
+    version: Version
+    promised: Mapping[str, str]
 
 
 class LiveObserver(Protocol):
@@ -179,10 +204,10 @@ class LiveModels:
 
     async def refresh(self) -> None:
         """Look at the repository once: load each new champion beside the old one, then swap; read verdicts again."""
-        for name, version in (await self._champion_versions()).items():
+        for name, wanted in (await self._champion_versions()).items():
             present = self._champions.get(name)
-            if present is None or present.version != version:
-                await self._go_live(name, version)
+            if present is None or (present.version, present.promised) != wanted:
+                await self._go_live(name, wanted)
         await self._read_verdicts()
         if not self._looked and self._default is not None and self._default.partition("@")[0] not in self._names:
             log.error(
@@ -299,7 +324,10 @@ class LiveModels:
             digest=model.manifest.digest[:12],
             numerics=model.numerics,
             provider=model.provider,
+            variant=model.variant,
         )
+        if model.passed_over is not None:
+            log.warning("the promised variant cannot run here", model=str(version), reason=model.passed_over)
         if model.provider != model.asked:
             log.warning(
                 "on another provider than asked for", model=str(version), asked=model.asked, used=model.provider
@@ -308,10 +336,12 @@ class LiveModels:
             log.warning("UNJUDGED model is served: GENSERVE_ALLOW_UNJUDGED is set", model=str(version))
         return model
 
-    async def _go_live(self, name: str, version: Version) -> None:
+    async def _go_live(self, name: str, wanted: Wanted) -> None:
         """Let a version answer for a name, if it can be loaded or already is."""
+        version, promised = wanted
         present = self._others.get(version)
-        model = await self._load(version) if present is None else await self._judged(present)
+        usable = present is not None and present.promised == promised
+        model = await self._judged(present) if present is not None and usable else await self._load(version)
         if model is not None:
             self._champions[name] = model  # the swap
             self._others.pop(version, None)
@@ -344,7 +374,7 @@ class LiveModels:
         log.info("verdict changed", model=str(model.version), unjudged=verdict is None)
         return replace(model, verdict=verdict)
 
-    async def _champion_versions(self) -> dict[str, Version]:
+    async def _champion_versions(self) -> dict[str, Wanted]:
         """What should answer for each name, where it can be told."""
         try:
             names = await asyncio.to_thread(self._repository.names)
@@ -354,28 +384,29 @@ class LiveModels:
         versions, unreadable = {}, set()
         for name in names:
             try:
-                version = await asyncio.to_thread(self._champion_version, name)
+                wanted = await asyncio.to_thread(self._champion_version, name)
             except (GenserveError, OSError) as error:
                 self._report(name, str(error))
                 unreadable.add(name)
             else:
-                if version is not None:
-                    versions[name] = version
+                if wanted is not None:
+                    versions[name] = wanted
         self._names = {*versions, *unreadable, *self._champions}
         return versions
 
-    def _champion_version(self, name: str) -> Version | None:
+    def _champion_version(self, name: str) -> Wanted | None:
         """What answers for a name: its champion, or where that is allowed its newest version; None for neither."""
-        if self._repository.aliases(name).champion is None:
-            return self._repository.versions(name)[-1] if self._allow_unjudged else None
-        return self._repository.resolve(name)
+        aliases = self._repository.aliases(name)
+        if aliases.champion is None:
+            return Wanted(self._repository.versions(name)[-1], {}) if self._allow_unjudged else None
+        return Wanted(self._repository.resolve(name), aliases.variants or {})
 
     def _resolve(self, name: str, which: str) -> Version:
         """The version meant by a reference that no loaded champion answers."""
         if which in ("", "champion") and name in self._repository.names():
-            version = self._champion_version(name)
-            if version is not None:
-                return version
+            wanted = self._champion_version(name)
+            if wanted is not None:
+                return wanted.version
         return self._repository.resolve(f"{name}@{which}" if which else name)
 
     def _report(self, name: str, reason: str, **more: str) -> None:

@@ -151,6 +151,12 @@ class Metrics:
         """A version could not be loaded; what served before still does."""
         self._load_failures.labels(model).inc()
 
+    def variants_passed_over(self, models: Set[str], without_variant: Set[str]) -> None:
+        """Of the models that are loaded, those that run without the variant that their promotion promised."""
+        self._variant_fallback.clear()
+        for model in models:
+            self._variant_fallback.labels(model).set(model in without_variant)
+
     def provider_fell_back(self, yes: bool) -> None:
         """Whether a model runs on another provider than the first one asked for."""
         self.provider_fallback.set(yes)
@@ -241,6 +247,12 @@ class Metrics:
         self._model_loaded = Gauge(
             "genserve_model_loaded_timestamp_seconds",
             "When the serving version was loaded.",
+            ("model",),
+            registry=registry,
+        )
+        self._variant_fallback = Gauge(
+            "genserve_variant_fallback",
+            "1 where a model runs without the variant that its promotion promised for this provider.",
             ("model",),
             registry=registry,
         )

@@ -85,9 +85,12 @@ def _models_trust() -> list[Builder[Panel]]:
             width=6,
         ),
         lines(
-            "Provider fallback",
-            "1 where the wanted execution provider is missing and the processor does the work.",
-            [Query(expr=f"max by (pod, instance) (genserve_provider_fallback{{{POD}}})", legend=EACH)],
+            "Fallbacks",
+            "1 where the wanted execution provider is missing, or where the variant that a promotion promised cannot run.",
+            [
+                Query(expr=f"max by (pod, instance) (genserve_provider_fallback{{{POD}}})", legend=EACH),
+                Query(expr=f"max by (model) (genserve_variant_fallback{{{MODEL}}})", legend="variant of {{model}}"),
+            ],
             unit="bool_yes_no",
             width=6,
         ),

@@ -6,11 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from models.errors import LoadError, NotFound, Refused
+from models.errors import Invalid, LoadError, NotFound, Refused
 from models.promotion import champion_stack, promote, rollback
-from models.records import Event
+from models.records import Event, promised_variants
 from models.repository import Repository, Version, now
-from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny
+from models.runtime import CPU_PROVIDER, OPENVINO_PROVIDER
+from models.testkit import (
+    add_tiny_variant,
+    fake_verdict,
+    promote_tiny,
+    promote_unmeasured,
+    promoted_repository,
+    publish_tiny,
+)
+from models.variants import best_variants
 
 
 def test_no_verdict_no_promotion(tmp_path: Path) -> None:
@@ -132,6 +141,67 @@ def test_a_history_that_cannot_be_is_damaged(promoted: list[int], rolled_back_to
     events += [Event(event="rolled back", version=number, when=now(), by="x") for number in rolled_back_to]
     with pytest.raises(LoadError, match="damaged"):
         champion_stack(events)
+
+
+def test_the_fastest_variant_that_passed_serves_its_provider(tmp_path: Path) -> None:
+    """Failed ones and those that gain less than a tenth are left aside; what was recorded says so for all replicas."""
+    repository = Repository(tmp_path)
+    version = publish_tiny(repository)
+    add_tiny_variant(repository, version, "slow", ratio=1.09)
+    assert best_variants(version, min_speedup=1.1) == {}
+    add_tiny_variant(repository, version, "fast", ratio=2.0)
+    add_tiny_variant(repository, version, "faster", ratio=2.5)
+    add_tiny_variant(repository, version, "wrong", ratio=9.0, passed=False)
+    promote_unmeasured(repository, version)
+    assert repository.history("tiny")[-1].variants == {CPU_PROVIDER: "faster"}
+    assert repository.aliases("tiny").variants == {CPU_PROVIDER: "faster"}
+
+
+def test_a_variant_can_be_named_or_left_out(tmp_path: Path) -> None:
+    """None is the version itself; one that failed, is for another provider or is not there is refused."""
+    repository = Repository(tmp_path)
+    version = publish_tiny(repository)
+    add_tiny_variant(repository, version, "fast")
+    add_tiny_variant(repository, version, "wrong", passed=False)
+    add_tiny_variant(repository, version, "elsewhere", provider=OPENVINO_PROVIDER)
+    for named, error, complaint in (
+        ("wrong", Refused, "verdict is 'fail': mean error 9 > 1.5"),
+        ("elsewhere", Invalid, "is for OpenVINOExecutionProvider"),
+        ("nothing", NotFound, "variants: elsewhere, fast, wrong"),
+    ):
+        with pytest.raises(error, match=complaint):
+            promote_unmeasured(repository, version, variants={CPU_PROVIDER: named})
+    assert repository.aliases("tiny").champion is None
+    promote_unmeasured(repository, version, variants={CPU_PROVIDER: None})
+    assert repository.history("tiny")[-1].variants == {OPENVINO_PROVIDER: "elsewhere"}
+
+
+def test_the_champion_is_promoted_again_for_other_variants_and_rolled_back(tmp_path: Path) -> None:
+    """Variants made after the promotion come into use by another one, and a rollback takes them out of use again."""
+    repository = promoted_repository(tmp_path)
+    version = repository.resolve("tiny")
+    add_tiny_variant(repository, version)
+    assert repository.aliases("tiny").variants is msgspec.UNSET
+    promote(repository, version)
+    assert repository.aliases("tiny").variants == {CPU_PROVIDER: "fast"}
+    with pytest.raises(Refused, match="already"):
+        promote(repository, version)
+    second = promote_tiny(repository, seed=2)
+    assert repository.aliases("tiny").variants is msgspec.UNSET
+    assert rollback(repository, "tiny").variants == {CPU_PROVIDER: "fast"}
+    assert rollback(repository, "tiny").version == 1
+    assert repository.aliases("tiny").variants is msgspec.UNSET
+    history = repository.history("tiny")
+    assert (promised_variants(history, 1), promised_variants(history, second.number)) == ({}, {})
+    with pytest.raises(Refused, match="no earlier champion"):
+        rollback(repository, "tiny")
+
+
+def test_files_without_variants_are_what_they_were(tmp_path: Path) -> None:
+    """No new field in aliases.json or history.jsonl: a server of the version before reads them."""
+    promoted_repository(tmp_path)
+    assert "variants" not in (tmp_path / "tiny" / "aliases.json").read_text()
+    assert "variants" not in (tmp_path / "tiny" / "history.jsonl").read_text()
 
 
 def test_rolling_back_nothing(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ async def test_metrics_count_by_template_method_and_status(client):
         "genserve_ready 1.0",
         "genserve_draining 0.0",
         "genserve_provider_fallback 0.0",
+        'genserve_variant_fallback{model="tiny"} 0.0',
     ):
         assert line in text.splitlines(), line
     assert re.search(r'genserve_model_info\{digest="[0-9a-f]{64}",model="tiny",.*provider="CPUExecution', text)
