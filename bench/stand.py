@@ -4,10 +4,7 @@ Everything is made when it is first asked for, and ended with the stand.
 """
 
 import contextlib
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from bench import reference_models
+from bench.best import serve_fastest
 from bench.connection import FIRST_SEED, Requests
 from bench.limit import Limit, Raw
 from bench.load import Load, LoadProcess, closed_loop
@@ -147,7 +145,12 @@ class Stand:
         """A repository that holds this model alone; for "best" with the variant that serves here best."""
         if kind != "best":
             return self._keep(("repository", model), lambda: contextlib.nullcontext(self._publish(model)))
-        return self._keep(("best", model), lambda: contextlib.nullcontext(optimize(self._publish(model), model)))
+        return self._keep(("best", model), lambda: contextlib.nullcontext(self._optimize(model)))
+
+    def _optimize(self, model: str) -> Path:
+        root = self._publish(model)
+        serve_fastest(root, model)
+        return root
 
     def _publish(self, model: str) -> Path:
         """A new repository with one version of one model."""
@@ -157,14 +160,6 @@ class Stand:
         else:
             publish(Repository(root), model, self._paths[model].read_bytes(), prior="normal", why="benchmark")
         return root
-
-
-def optimize(repository: Path, model: str) -> Path:
-    """Let genserve make and choose variants of a model's first version, as a person would; returns the repository."""
-    environment = {**os.environ, "GENSERVE_MODELS": str(repository)}
-    command = [sys.executable, "-m", "genserve", "optimize", f"{model}@1"]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return repository
 
 
 def body_bytes(server: Server, model: str) -> int:
