@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
+from models.batches import Runs
 from models.errors import GenserveError, Invalid, LoadError, NotFound
-from models.generator import Generator, Samples
+from models.generator import Samples
 from models.latents import ClassIndices, Latents
 from models.manifest import Manifest
 from models.opening import open_promised
@@ -29,6 +30,12 @@ RETRY_SECONDS = 30.0  # before a version that failed to load is tried again
 PREFERRED_MODEL = "fashion-mnist"  # what requests that name no model get, where it is served
 
 log = structlog.get_logger("genserve.live")
+
+
+class Network(Runs, Protocol):
+    """What is loaded: a Generator, or serving.remote's stand-in for one in another process."""
+
+    providers: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +57,7 @@ class LiveModel:
 
     version: Version
     manifest: Manifest
-    generator: Generator
+    generator: Network
     numerics: str
     verdict: Verdict | None
     asked: str

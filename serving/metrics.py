@@ -93,6 +93,16 @@ class Metrics:
         self._queue_images.set_function(waiting)
         self._queue_limit.set(limit)
 
+    # Workers, where HTTP has processes of its own.
+
+    def watch_workers(self, up: Callable[[], float]) -> None:
+        """Where the number of workers that are up is read at each scrape."""
+        self._workers.set_function(up)
+
+    def worker_restarted(self) -> None:
+        """A worker ended unasked and is started again."""
+        self._worker_restarts.inc()
+
     # Cache: the CacheObserver of serving.cache.
 
     def looked_up(self, tier: Literal["local", "redis"], result: Literal["hit", "miss", "error"], images: int) -> None:
@@ -265,5 +275,10 @@ class Metrics:
     def _state(self, registry: CollectorRegistry) -> None:
         self.ready = Gauge("genserve_ready", "What /health/ready says.", registry=registry)
         self.draining = Gauge("genserve_draining", "1 after SIGTERM.", registry=registry)
+        self._workers = Gauge("genserve_workers", "HTTP processes that are up.", registry=registry)
+        self._workers.set(1)  # this one
+        self._worker_restarts = Counter(
+            "genserve_worker_restarts", "HTTP processes that ended unasked and were started again.", registry=registry
+        )
         info = Gauge("genserve_build_info", "1, with the version of the program.", ("version",), registry=registry)
         info.labels(code_version()).set(1)

@@ -1,4 +1,4 @@
-"""Runs an application until it is told to stop, and stops it in good order. Knows no routes.
+"""Runs an application until it is told to stop, and stops it in good order, in one process or several. Knows no routes.
 
 SIGTERM: ready says 503 at once, requests are still answered for GENSERVE_DRAIN_SECONDS, then no connection is taken
 any more, what is in flight ends, and the process exits 0. A second signal ends the waiting; so does SIGINT (Ctrl-C).
@@ -10,25 +10,24 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 
 import structlog
-import uvicorn
 
 from models.errors import Unavailable
 from models.places import readable_repository
 from models.probing import used_provider
 from models.repository import Repository
 from models.runtime import check_runtime
-from serving.app import App, create_app, metrics_app
+from serving.app import create_app, metrics_app
+from serving.backend import create_backend
 from serving.errors import SettingsError
+from serving.listening import HttpServer, http_config, listen, loop_factory, url
 from serving.logs import configure_logging
-from serving.protocol import GuardedProtocol
 from serving.settings import Settings, load_settings
-
-BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 75  # longer than the 60 s that load balancers reuse a connection for
+from serving.supervisor import Supervisor
 
 log = structlog.get_logger("genserve.server")
 
@@ -52,83 +51,105 @@ def serve(arguments: argparse.Namespace | None = None, environment: Mapping[str,
         log.warning("the model repository does not exist yet: nothing can be served", root=str(repository.root))
     elif not repository.names():
         log.warning("the repository is empty: nothing can be served before a promotion", root=str(repository.root))
-    app = create_app(settings, repository)
-    listening = [_listen(settings.host, settings.port, "GENSERVE_PORT")]
+    listening = [listen(settings.host, settings.port, "GENSERVE_PORT")]
     if settings.metrics_port is not None:
-        listening.append(_listen(settings.host, settings.metrics_port, "GENSERVE_METRICS_PORT"))
+        listening.append(listen(settings.host, settings.metrics_port, "GENSERVE_METRICS_PORT"))
     for place, sock in zip(("serving", "metrics"), listening, strict=False):
-        log.info(place, url=_url(sock), models=str(repository.root), runtime=runtime)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(app, settings, listening))
+        log.info(place, url=url(sock), models=str(repository.root), runtime=runtime, workers=settings.workers)
+    run = _run if settings.workers == 1 else _run_workers
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run(settings, repository, *listening))
     return 0
 
 
-async def _run(app: App, settings: Settings, listening: list[socket.socket]) -> None:
-    server = _Server(_config(app, settings))
-    stop = _Stop(server, app, settings.drain_seconds)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.signalled, number)
-    servers = [server]
-    if len(listening) > 1:
-        servers.append(_Server(_config(metrics_app(app.service.scrape), settings, lifespan="off")))
-    main = loop.create_task(server.serve(listening[:1]))
-    others = [loop.create_task(s.serve([sock])) for s, sock in zip(servers[1:], listening[1:], strict=True)]
-    await main
-    for other in servers[1:]:
-        other.should_exit = True
-    await asyncio.gather(*others)
+async def _run(
+    settings: Settings, repository: Repository, serving: socket.socket, metrics: socket.socket | None = None
+) -> None:
+    """Everything in this process."""
+    app = create_app(settings, repository)
+    server = HttpServer(http_config(app, settings))
+
+    def stop(force: bool) -> None:
+        server.should_exit, server.force_exit = True, force
+
+    _Stop(app.drain, stop, settings.drain_seconds).watch()
+    async with _metrics_server(app.service.scrape, settings, metrics):
+        await server.serve([serving])
     log.info("stopped")
 
 
-def _config(app: Any, settings: Settings, *, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:  # noqa: ANN401 any ASGI application
-    return uvicorn.Config(
-        app,
-        http=GuardedProtocol,
-        ws="none",
-        loop="none",
-        lifespan=lifespan,
-        log_config=None,
-        log_level="error",  # a warning for each malformed request would let anybody fill the log
-        access_log=False,
-        backlog=BACKLOG,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(settings.request_timeout_seconds) + 1,
-    )
+async def _run_workers(
+    settings: Settings, repository: Repository, serving: socket.socket, metrics: socket.socket | None = None
+) -> None:
+    """Models and engines in this process, HTTP in others around it."""
+    backend = create_backend(settings, repository)
+    with tempfile.TemporaryDirectory(prefix="genserve-") as folder:  # only this user's
+        supervisor = Supervisor(backend, settings, repository, listening=serving.fileno(), folder=Path(folder))
+        hub = supervisor.hub
+        backend.metrics.ready.set_function(lambda: hub.ready)
+        backend.metrics.draining.set_function(lambda: hub.draining)
+
+        def stop(force: bool) -> None:
+            serving.close()  # else connections would wait here for nobody
+            supervisor.stop(force=force)
+
+        _Stop(hub.drain, stop, settings.drain_seconds).watch()
+        try:
+            async with backend.running(), _metrics_server(hub.exposition, settings, metrics):
+                supervisor.start()
+                await supervisor.ended()
+        finally:
+            supervisor.close()
+    log.info("stopped")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _metrics_server(
+    scrape: Callable[[], Awaitable[bytes]], settings: Settings, sock: socket.socket | None
+) -> AsyncIterator[None]:
+    """/metrics on a socket of its own, where there is one."""
+    if sock is None:
         yield
+        return
+    server = HttpServer(http_config(metrics_app(scrape), settings, lifespan="off"))
+    running = asyncio.get_running_loop().create_task(server.serve([sock]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await running
 
 
 class _Stop:
-    """What signals do."""
+    """What signals do.
 
-    def __init__(self, server: uvicorn.Server, app: App, drain_seconds: float) -> None:
-        self._server = server
-        self._app = app
+    Args:
+        drain: says not ready.
+        stop: lets the server end with its last answer; with True, at once.
+        drain_seconds: between the two.
+    """
+
+    def __init__(self, drain: Callable[[], None], stop: Callable[[bool], None], drain_seconds: float) -> None:
+        self._drain = drain
+        self._stop = stop
         self._drain_seconds = drain_seconds
         self._signals = 0
+
+    def watch(self) -> None:
+        """From now on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.signalled, number)
 
     def signalled(self, number: int) -> None:
         """First: drain, then stop. Second, or Ctrl-C: stop. Third: let go of what is in flight."""
         self._signals += 1
-        self._app.drain()
+        self._drain()
         log.info("stopping", signal=signal.Signals(number).name, drain_seconds=self._drain_seconds)
         if self._signals == 1 and number == signal.SIGTERM:
-            asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
+            asyncio.get_running_loop().call_later(self._drain_seconds, self._stop, False)
         else:
-            self._stop()
-            self._server.force_exit = self._signals > 2
-
-    def _stop(self) -> None:
-        self._server.should_exit = True
+            self._stop(self._signals > 2)
 
 
 def _check_providers(settings: Settings) -> None:
@@ -145,29 +166,3 @@ def _check_providers(settings: Settings) -> None:
         raise SettingsError(f"{error.detail}; add cpu to allow a fallback", field="GENSERVE_PROVIDERS") from error
     if used != settings.providers[0]:
         log.warning("the provider asked for first cannot be used", asked=list(settings.providers), used=used)
-
-
-def _listen(host: str, port: int, setting: str) -> socket.socket:
-    """A bound socket: a port that is taken is an error before anything is loaded."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}", field=setting) from error
-    sock.setblocking(False)
-    return sock
-
-
-def _url(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # no uvloop on this platform
-        return None
-    return uvloop.Loop

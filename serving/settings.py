@@ -39,7 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         host: address to listen on.
         port: port to listen on; 0 for any free one.
         metrics_port: port for /metrics alone; None serves it beside everything else.
-        workers: HTTP processes.
+        workers: HTTP processes; 1 does everything in one process, more share one process with the engines.
         providers: ONNX Runtime providers by preference: cpu, cuda, tensorrt, openvino, or their full names; none for
             the GPU first where this ONNX Runtime is built for one, and the processor.
         threads: inference threads, one image batch each; 0 for as many as there are usable cores.
@@ -68,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Port = 8000
     metrics_port: Port | None = None
-    workers: Count = 1
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
     providers: tuple[str, ...] = ()
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     max_batch_size: Annotated[int, Meta(ge=1, le=PROVEN_BATCH)] = 16
@@ -191,7 +191,6 @@ def _check(settings: Settings) -> None:
             field="GENSERVE_MAX_IMAGES",
         )
     unsupported = {
-        "workers": (settings.workers != 1, "only 1 process is supported by this version"),
         "stock_images": (settings.stock_images != 0, "this version keeps no stock; only 0 is supported"),
         "api_keys_file": (settings.api_keys_file is not None, "this version has no API keys; leave it unset"),
         "trusted_keys": (settings.trusted_keys is not None, "this version checks no signatures; leave it unset"),

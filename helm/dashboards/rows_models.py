@@ -100,6 +100,7 @@ def _models_trust() -> list[Builder[Panel]]:
 def resources() -> list[Builder[Panel]]:
     """What does each replica use, and is it in service?"""
     per_pod = "sum by (pod, instance)"
+    restarts = f"genserve_worker_restarts_total{{{POD}}}[{WINDOW}]"
     return [
         lines(
             "CPU",
@@ -132,20 +133,30 @@ def resources() -> list[Builder[Panel]]:
             "1 while a replica answers its readiness probe with yes.",
             [Query(expr=f"min by (pod, instance) (genserve_ready{{{POD}}})", legend=EACH)],
             unit="bool_yes_no",
-            width=8,
+            width=6,
         ),
         lines(
             "Draining",
             "1 from SIGTERM until the replica has answered its last request.",
             [Query(expr=f"max by (pod, instance) (genserve_draining{{{POD}}})", legend=EACH)],
             unit="bool_yes_no",
-            width=8,
+            width=6,
+        ),
+        lines(
+            "HTTP processes",
+            "Up in each replica; restarts are processes that ended unasked.",
+            [
+                Query(expr=f"min by (pod, instance) (genserve_workers{{{POD}}})", legend=EACH),
+                Query(expr=f"{per_pod} (increase({restarts}))", legend=f"{EACH} restarts"),
+            ],
+            unit="none",
+            width=6,
         ),
         lines(
             "Uptime",
             "Time since each replica started: saw teeth are restarts.",
             [Query(expr=f"time() - min by (pod, instance) (process_start_time_seconds{{{POD}}})", legend=EACH)],
             unit="s",
-            width=8,
+            width=6,
         ),
     ]

@@ -150,7 +150,11 @@ class Server:
             stderr=self._log,
             stdout=self._log,
         )
-        wait_until(self._ready)
+        try:
+            wait_until(self._ready, 60)
+        except BaseException:
+            self.process.kill()
+            raise
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, "the server ended"

@@ -69,6 +69,7 @@ def test_config_names_another_file(tmp_path):
         ("CACHE_TTL_SECONDS", "0"),
         ("REDIS_TIMEOUT_SECONDS", "0"),
         ("WORKERS", "0"),
+        ("WORKERS", "257"),
         ("MAX_QUEUE_IMAGES", "x"),
         ("METRICS_PORT", "x"),
         ("STOCK_IMAGES", "-1"),
@@ -125,7 +126,7 @@ def test_what_kubernetes_injects_is_ignored():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("WORKERS", "2"), ("STOCK_IMAGES", "5"), ("API_KEYS_FILE", "keys"), ("TRUSTED_KEYS", "k.pub")]
+    ("name", "value"), [("STOCK_IMAGES", "5"), ("API_KEYS_FILE", "keys"), ("TRUSTED_KEYS", "k.pub")]
 )
 def test_what_is_not_supported_yet_is_refused(name, value):
     """A setting that would change nothing is not accepted in silence."""
