@@ -76,9 +76,11 @@ def create_backend(
     # One one-thread session serves all engines: 103 % [100, 115] (small) and 100 % [89, 112] (medium) of the speed of
     # a session for each, in half the memory.
     engines = settings.threads or available_cores()
-    schedule = Schedule(max_queue_images=settings.max_queue_images, max_batch_images=settings.max_batch_size)
-    batcher = Batcher(schedule, engines=engines, observer=publisher)
-    metrics.watch_queue(lambda: schedule.waiting, settings.max_queue_images)
+    schedule = Schedule(
+        max_queue_images=settings.max_queue_images, max_batch_images=settings.max_batch_size, engines=engines
+    )
+    batcher = Batcher(schedule, observer=publisher)
+    metrics.watch_queue(lambda: schedule.waiting, settings.max_queue_images, lambda: batcher.wait_seconds)
     local, shared = _caches(settings, metrics)
     sampler = Sampler(batcher, local, shared)
     return Backend(live=live, sampler=sampler, metrics=metrics, publisher=publisher, engines=engines)

@@ -1,28 +1,39 @@
-"""Gathers latents into calls of the network, on threads of its own. Knows nothing of HTTP, seeds or caches."""
+"""Gathers what several callers want into calls of the network, on threads of its own. Knows no HTTP, seeds or caches.
+
+The threads take their batches from the schedule themselves, so that none waits for the event loop to give it work; what
+they made comes back to the event loop once for each batch. Latents are made on these threads too, when their batch is
+about to run: for what is refused or left behind, none are drawn.
+"""
 
 import asyncio
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from queue import SimpleQueue
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from models.generator import Samples
-from models.latents import ClassIndices, Latents
-from serving.errors import DeadlineExceeded
-from serving.offload import offload
-from serving.schedule import Deadline, Piece, Schedule, Ticket
+from models.latents import ClassIndices, Drawn, Latents
+from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
+from serving.schedule import Batch, Deadline, Schedule, Ticket
+from serving.speed import Speed
 
-RATE_MEMORY = 0.9  # weight of the past in the running mean of an engine's speed
-ASSUMED_IMAGES_PER_SECOND = 200.0  # before the first batch
 EARLY_SECONDS = 0.01  # by which a timer may fire before its time
 
+Source = Callable[[int, int], Drawn]  # images [start, stop) of a request to their latents
 
-class Network(Hashable, Protocol):
-    """What the batcher needs of a generator (serving.live.LiveModel)."""
+
+class Network(Protocol):
+    """What the batcher needs of a generator (serving.live.LiveModel); hashed by identity."""
+
+    @property
+    def speed(self) -> Speed:
+        """Of its batches on one engine; kept up to date here."""
+        ...
 
     def generate(self, z: Latents, class_idx: ClassIndices | None = None) -> Samples:
         """[N, z_dim] float32 and [N] int64 to N samples; blocking, callable from several threads at once."""
@@ -33,7 +44,7 @@ class Generated(NamedTuple):
     """What a caller gets.
 
     Args:
-        samples: [N, ...], in the order of the latents given.
+        samples: [N, ...], in the order asked for; where one batch made them all, a view of that batch's samples.
         queue_seconds: from the call to the start of its first batch.
         inference_seconds: from there to the end of its last batch.
     """
@@ -55,195 +66,250 @@ class Observer(Protocol):
         ...
 
     def rejected(self, images: int, reason: str) -> None:
-        """Images were not taken, or left unrun: "full" or "deadline"."""
+        """Images were not taken ("full"; "wait": they would be late), or left unrun ("deadline")."""
         ...
 
 
-class Arrived(NamedTuple):
-    """All of a caller's images, batch by batch in their order; times as in Generated."""
+@dataclass(eq=False, slots=True, kw_only=True)
+class Job(Ticket):
+    """One caller's ticket, and what has come back so far."""
 
-    parts: list[Samples]
-    queue_seconds: float
-    inference_seconds: float
+    source: Source
+    future: asyncio.Future[Generated]
+    submitted: float
+    began: float | None = None
+    samples: Samples | None = None  # [images, ...], filled batch by batch
+    arrived: int = 0  # images
+
+
+class Part(NamedTuple):
+    """Images [start, stop) of a job."""
+
+    job: Job
+    start: int
+    stop: int
 
 
 class Ran(NamedTuple):
-    """A batch's outcome, made on an engine's thread; times on the batcher's clock."""
+    """A batch's outcome, made on an engine's thread; times on the batcher's clock.
 
-    samples: Samples
+    Args:
+        batch: what the schedule gave.
+        parts: what was made.
+        failures: the jobs of the others, and why.
+        began: when the first latent was drawn.
+        ended: when the samples were there.
+    """
+
+    batch: Batch
+    parts: list[Part]
+    failures: list[tuple[Job, Exception]]
     began: float
     ended: float
 
-
-@dataclass(eq=False)
-class Job:
-    """One caller's latents and what has come back so far."""
-
-    ticket: Ticket
-    network: Network
-    z: Latents
-    class_idx: ClassIndices | None
-    future: asyncio.Future[Arrived]
-    submitted: float
-    began: float | None
-    parts: list[tuple[int, Samples]]
-    arrived: int  # images
+    @property
+    def images(self) -> int:
+        """That were made."""
+        return sum(part.stop - part.start for part in self.parts)
 
 
 class Batcher:
-    """Runs networks on a fixed number of engines: threads that each run one batch at a time.
+    """Runs networks on the engines of a schedule: threads that each run one batch at a time.
 
     Args:
         schedule: the policy; decides what runs together and what is refused.
-        engines: number of threads.
         observer: told of every batch, wait and rejection.
         clock: seconds, monotonic.
     """
 
-    def __init__(
-        self, schedule: Schedule, *, engines: int, observer: Observer, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, schedule: Schedule, *, observer: Observer, clock: Callable[[], float] = time.monotonic) -> None:
         self.schedule = schedule
-        self._engines = engines
-        self._idle = engines
         self._observer = observer
         self._clock = clock
-        self._pool = ThreadPoolExecutor(engines, thread_name_prefix="engine")
-        self._jobs: dict[Ticket, Job] = {}
-        self._images_per_second = ASSUMED_IMAGES_PER_SECOND  # of one engine
+        self._lock = threading.Lock()  # of the schedule, and of everything below
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asleep = schedule.engines  # engines that wait for a wake-up call, none of which is under way to them
+        self._wake: SimpleQueue[bool] = SimpleQueue()  # False: end
         self._closed = False
+        self._threads = [
+            threading.Thread(target=self._engine, name=f"engine-{i}", daemon=True) for i in range(schedule.engines)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    async def generate(
-        self, network: Network, z: Latents, class_idx: ClassIndices | None, *, deadline: Deadline
-    ) -> Generated:
-        """Run latents through a network, together with whatever else waits for it.
+    async def generate(self, network: Network, source: Source, images: int, *, deadline: Deadline) -> Generated:
+        """Run images through a network, together with whatever else waits for it.
 
         Cancelling the caller takes what has not started out of the queue.
 
         Args:
-            network: what to run; only latents of the same one share a batch.
-            z: [N, z_dim] float32, N >= 1.
-            class_idx: [N] int64, or None.
-            deadline: what has not started by then is not run.
+            network: what to run; only images of the same one share a batch.
+            source: called on an engine's thread for images [start, stop), each once, just before they run.
+            images: how many, >= 1.
+            deadline: of the answer; what cannot be in time is not run.
 
         Raises:
-            QueueFull: too many images wait.
-            DeadlineExceeded: the deadline passed in the queue.
-            Exception: whatever the network raised for a batch that these latents were in.
+            QueueFull, QueueTooLong: too many images wait.
+            DeadlineExceeded: the time is, or turned out to be, too short.
+            Exception: whatever the source raised, or the network for a batch that these images were in.
         """
+        self._loop = asyncio.get_running_loop()
         job = Job(
-            ticket=Ticket(network, len(z), deadline),
-            network=network,
-            z=z,
-            class_idx=class_idx,
-            future=asyncio.get_running_loop().create_future(),
+            group=network,
+            images=images,
+            deadline=deadline,
+            source=source,
+            future=self._loop.create_future(),
             submitted=self._clock(),
-            began=None,
-            parts=[],
-            arrived=0,
         )
         self._submit(job)
         try:
-            arrived = await job.future
-        finally:  # answered, failed, or the caller left
-            left = self.schedule.remove(job.ticket)
-            self._jobs.pop(job.ticket, None)
-            if left and job.ticket.deadline.at <= self._clock() + EARLY_SECONDS:  # it left because its time was over
-                self._observer.rejected(left, "deadline")
-        samples = await offload(sum(part.nbytes for part in arrived.parts[1:]), _joined, arrived.parts)
-        return Generated(samples, arrived.queue_seconds, arrived.inference_seconds)
+            return await job.future
+        except asyncio.CancelledError:
+            self._leave(job)
+            raise
 
     @property
     def wait_seconds(self) -> float:
-        """How long an image that is queued now will wait, by the engines' measured speed."""
-        return self.schedule.waiting / (self._images_per_second * self._engines)
+        """How long until all that waits and runs now is done, by the engines' measured speed."""
+        with self._lock:
+            return self.schedule.wait_seconds(self._clock())
 
     def close(self) -> None:
         """Let the threads end after what they are running; callers still waiting are not answered."""
-        self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+        for _ in self._threads:
+            self._wake.put(False)
+        for thread in self._threads:
+            thread.join()
 
     def _submit(self, job: Job) -> None:
         try:
-            self.schedule.add(job.ticket, retry_after_seconds=self.wait_seconds)
-        except Exception:
-            self._observer.rejected(job.ticket.images, "full")
+            with self._lock:
+                self.schedule.add(job, job.submitted)
+                calls = min(self._asleep, job.images)
+                self._asleep -= calls
+        except (QueueFull, QueueTooLong, DeadlineExceeded) as error:
+            self._observer.rejected(job.images, error.reason)
             raise
-        self._jobs[job.ticket] = job
-        self._dispatch()
+        for _ in range(calls):
+            self._wake.put(True)
 
-    def _dispatch(self) -> None:
-        """Give work to every idle engine while there is any."""
-        while self._idle and self.schedule.waiting and not self._closed:
-            turn = self.schedule.take(self._clock(), self._idle)
-            for ticket in turn.expired:
-                self._expire(ticket)
-            if turn.pieces:
-                self._start(turn.pieces)
+    def _leave(self, job: Job) -> None:
+        """The caller is gone: what has not started will not."""
+        with self._lock:
+            left = self.schedule.remove(job)
+        if left and job.deadline.at <= self._clock() + EARLY_SECONDS:  # it left because its time was over
+            self._observer.rejected(left, DeadlineExceeded.reason)
 
-    def _start(self, pieces: list[Piece]) -> None:
-        self._idle -= 1
-        jobs = [self._jobs[piece.ticket] for piece in pieces]
-        z = [job.z[piece.start : piece.stop] for job, piece in zip(jobs, pieces, strict=True)]
-        classes = [
-            job.class_idx[piece.start : piece.stop]
-            for job, piece in zip(jobs, pieces, strict=True)
-            if job.class_idx is not None
-        ]
-        running = asyncio.get_running_loop().run_in_executor(self._pool, self._run, jobs[0].network, z, classes)
-        running.add_done_callback(partial(self._finish, pieces, jobs))
+    # On an engine's thread.
 
-    def _run(self, network: Network, z: list[Latents], classes: list[ClassIndices]) -> Ran:
-        """One batch, on an engine's thread."""
+    def _engine(self) -> None:
+        """Sleep until there is work, then run batches until there is none."""
+        free_since = self._clock()
+        while self._wake.get():
+            batch = self._next()
+            while batch is not None:
+                ran = self._run(batch)
+                batch = self._next(ran, free_since)
+                free_since = ran.ended
+
+    def _next(self, ran: Ran | None = None, free_since: float = 0.0) -> Batch | None:
+        """Hand in what ran, get what is next; None where there is nothing.
+
+        An engine is as fast as it is with everything around its batches: its time counts from when its last batch
+        ended, or from when there was work for it.
+        """
+        with self._lock:
+            if ran is not None:
+                self.schedule.done(ran.batch)
+                for job, _ in ran.failures:  # what is left of them would run for nobody
+                    self.schedule.remove(job)
+                if ran.parts:
+                    ready = min(job.submitted for job, _, _ in ran.parts)
+                    seconds = ran.ended - max(free_since, ready)
+                    ran.parts[0].job.group.speed.observe(ran.images, max(seconds, 1e-6))
+            batch = Batch() if self._closed else self.schedule.take(self._clock())
+            if not batch.pieces:
+                self._asleep += 1
+        if ran is not None:
+            self._post(self._deliver, ran)
+        if batch.expired:
+            self._post(self._expire, batch.expired)
+        return batch if batch.pieces else None
+
+    def _run(self, batch: Batch) -> Ran:
         began = self._clock()
-        samples = network.generate(_joined(z), _joined(classes) if classes else None)
-        return Ran(samples, began, self._clock())
+        drawn: list[Drawn] = []
+        parts: list[Part] = []
+        failures: list[tuple[Job, Exception]] = []
+        for ticket, start, stop in batch.pieces:
+            job = cast(Job, ticket)
+            try:
+                drawn.append(job.source(start, stop))
+                parts.append(Part(job, start, stop))
+            except Exception as error:
+                failures.append((job, error))
+        if parts:
+            try:
+                self._sort_out(parts, _generate(cast(Network, batch.group), drawn))
+            except Exception as error:
+                failures += [(part.job, error) for part in parts]
+                parts = []
+        return Ran(batch, parts, failures, began, self._clock())
 
-    def _finish(self, pieces: list[Piece], jobs: list[Job], running: "asyncio.Future[Ran]") -> None:
-        """Back on the event loop: hand the samples out, then give the engine its next batch."""
-        self._idle += 1
-        if running.cancelled():  # the batcher was closed
-            return
-        error = running.exception()
-        if error is not None:
-            for job in jobs:
-                self._fail(job, error)
-        else:
-            self._hand_out(pieces, jobs, running.result())
-        self._dispatch()
-
-    def _hand_out(self, pieces: list[Piece], jobs: list[Job], ran: Ran) -> None:
-        images = sum(piece.stop - piece.start for piece in pieces)
-        seconds = max(ran.ended - ran.began, 1e-6)
-        rate = RATE_MEMORY * self._images_per_second + (1 - RATE_MEMORY) * images / seconds
-        self._images_per_second = rate
-        self._observer.batch_ran(jobs[0].network, images, seconds)
+    def _sort_out(self, parts: list[Part], samples: Samples) -> None:
+        """To each job what is its own."""
         offset = 0
-        for piece, job in zip(pieces, jobs, strict=True):
-            count = piece.stop - piece.start
-            self._receive(job, piece.start, ran.samples[offset : offset + count], ran)
-            offset += count
+        for job, start, stop in parts:
+            made = samples[offset : offset + stop - start]
+            offset += stop - start
+            if len(made) == job.images:
+                job.samples = made
+                continue
+            with self._lock:  # another engine may have the first part of the same job
+                if job.samples is None:
+                    job.samples = np.empty((job.images, *made.shape[1:]), made.dtype)
+            job.samples[start:stop] = made
 
-    def _receive(self, job: Job, start: int, samples: Samples, ran: Ran) -> None:
-        job.parts.append((start, samples))
-        job.arrived += len(samples)
-        if job.began is None:
-            job.began = ran.began
-            self._observer.waited(ran.began - job.submitted)
-        if job.arrived == job.ticket.images and not job.future.done():  # the caller may have left
-            parts = [part for _, part in sorted(job.parts, key=lambda part: part[0])]
-            job.future.set_result(Arrived(parts, job.began - job.submitted, ran.ended - job.began))
+    def _post(self, callback: Callable[[Any], None], argument: object) -> None:
+        """Have something done on the event loop."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(callback, argument)
 
-    def _expire(self, ticket: Ticket) -> None:
-        self._observer.rejected(ticket.waiting, "deadline")
-        late = DeadlineExceeded("the request's time was over before its images could be started")
-        self._fail(self._jobs[ticket], late)
+    # Back on the event loop.
 
-    def _fail(self, job: Job, error: BaseException) -> None:
-        self.schedule.remove(job.ticket)  # what is left of it would run for nobody
+    def _deliver(self, ran: Ran) -> None:
+        if ran.parts:
+            self._observer.batch_ran(ran.batch.group, ran.images, ran.ended - ran.began)
+        for job, start, stop in ran.parts:
+            if job.began is None:
+                job.began = ran.began
+                self._observer.waited(ran.began - job.submitted)
+            job.arrived += stop - start
+            if job.arrived == job.images and not job.future.done():  # the caller may have left
+                job.future.set_result(
+                    Generated(cast(Samples, job.samples), job.began - job.submitted, ran.ended - job.began)
+                )
+        for job, error in ran.failures:
+            self._fail(job, error)
+
+    def _expire(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            self._observer.rejected(ticket.waiting, DeadlineExceeded.reason)
+            late = DeadlineExceeded("the request's images could no longer be made within its time")
+            self._fail(cast(Job, ticket), late)
+
+    def _fail(self, job: Job, error: Exception) -> None:
         if not job.future.done():  # the caller may have left, or another batch of the same job failed before
             job.future.set_exception(error)
 
 
-def _joined(parts: list[Samples]) -> Samples:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _generate(network: Network, drawn: list[Drawn]) -> Samples:
+    """Run what several jobs drew."""
+    if len(drawn) == 1:
+        return network.generate(*drawn[0])
+    classes = [one.class_idx for one in drawn if one.class_idx is not None]
+    return network.generate(np.concatenate([one.z for one in drawn]), np.concatenate(classes) if classes else None)

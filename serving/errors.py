@@ -9,6 +9,7 @@ GenserveError
 ├── DeadlineExceeded     504      the request's time is over; its work was not run
 └── Busy                          try again later: carries retry_after_seconds
     ├── QueueFull        429      the queue is at its bound
+    ├── QueueTooLong     429      what waits already takes longer than the request may
     ├── NotReady         503      nothing loaded yet, or the version asked for is being loaded
     └── Overloaded       503      the bodies being answered, or the connections, are at their bound
 """
@@ -59,6 +60,7 @@ class DeadlineExceeded(GenserveError):
 
     status = 504
     title = "Deadline exceeded"
+    reason: ClassVar[str] = "deadline"  # in the metric of rejected images
 
 
 class Busy(GenserveError):
@@ -86,11 +88,26 @@ class QueueFull(Busy):
 
     status: ClassVar[int] = 429
     title = "Queue full"
+    reason: ClassVar[str] = "full"
 
     def __init__(self, *, asked: int, waiting: int, limit: int, retry_after_seconds: float) -> None:
         super().__init__(
             f"{waiting} images are waiting and {asked} more would pass the limit of {limit}",
             retry_after_seconds=retry_after_seconds,
+        )
+
+
+class QueueTooLong(Busy):
+    """The request's time would be over before its images were made, or it would make another one late."""
+
+    status: ClassVar[int] = 429
+    title = "Queue too long"
+    reason: ClassVar[str] = "wait"
+
+    def __init__(self, *, late_seconds: float, wait_seconds: float) -> None:
+        super().__init__(
+            f"what waits takes {wait_seconds:.3g} s, which is {late_seconds:.3g} s too long for the request's time",
+            retry_after_seconds=late_seconds,
         )
 
 

@@ -81,17 +81,18 @@ class Metrics:
         self._stage_encode.observe(seconds)
 
     def rejected(self, images: int, reason: str) -> None:
-        """Images were not taken, or left unrun: "full" or "deadline"."""
+        """Images were not taken ("full"; "wait": they would be late), or left unrun ("deadline")."""
         self._rejected_images.labels(reason).inc(images)
 
     def served(self, model: str, images: int) -> None:
         """Images left in an answer."""
         self._series(self._images_served, (model,)).inc(images)
 
-    def watch_queue(self, waiting: Callable[[], float], limit: int) -> None:
-        """Where the queue's depth is read at each scrape, and its bound."""
+    def watch_queue(self, waiting: Callable[[], float], limit: int, wait_seconds: Callable[[], float]) -> None:
+        """Where the queue's depth in images and in time is read at each scrape, and its bound."""
         self._queue_images.set_function(waiting)
         self._queue_limit.set(limit)
+        self._queue_wait.set_function(wait_seconds)
 
     # Workers, where HTTP has processes of its own.
 
@@ -208,13 +209,18 @@ class Metrics:
         )
         self._queue_images = Gauge("genserve_queue_images", "Images waiting for an engine.", registry=registry)
         self._queue_limit = Gauge("genserve_queue_limit_images", "Bound of the queue.", registry=registry)
+        self._queue_wait = Gauge(
+            "genserve_queue_wait_seconds",
+            "Until all that waits and runs now is done, by the engines' measured speed.",
+            registry=registry,
+        )
         self._rejected_images = Counter(
             "genserve_queue_rejected_images",
-            "Images not taken (full) or not run in time (deadline).",
+            "Images not taken (full; wait: they would be late) or not run in time (deadline).",
             ("reason",),
             registry=registry,
         )
-        for reason in ("full", "deadline"):
+        for reason in ("full", "wait", "deadline"):
             self._rejected_images.labels(reason)
         self._images_generated = Counter(
             "genserve_images_generated", "Samples that engines computed.", ("model",), registry=registry

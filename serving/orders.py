@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.errors import Invalid
 from models.latents import (
     MAX_SEED,
+    Drawn,
     Latents,
     check_classes,
     check_latents,
@@ -54,6 +55,10 @@ class LatentOrder(NamedTuple):
     model: LiveModel
     z: Latents
     class_idx: NDArray[np.int64] | None
+
+    def draw(self, start: int, stop: int) -> Drawn:
+        """Those of samples [start, stop)."""
+        return Drawn(self.z[start:stop], None if self.class_idx is None else self.class_idx[start:stop])
 
 
 def order_samples(request: SampleRequest, model: LiveModel, form: str, *, max_images: int) -> Order | LatentOrder:

@@ -107,7 +107,7 @@ class Sampler:
 
     async def sample_latents(self, order: LatentOrder, deadline: Deadline) -> Drawn:
         """Samples for latents; they have no address, so no cache knows them."""
-        made = await self._batcher.generate(order.model, order.z, order.class_idx, deadline=deadline)
+        made = await self._batcher.generate(order.model, order.draw, len(order.z), deadline=deadline)
         classes = None if order.class_idx is None else tuple(order.class_idx.tolist())
         return Drawn(made.samples, None, classes, "bypass", made.queue_seconds, made.inference_seconds)
 
@@ -152,8 +152,13 @@ class Sampler:
         self, model: LiveModel, keys: Sequence[SampleKey], deadline: Deadline
     ) -> dict[SampleKey, Fetched]:
         classes = [key.class_idx for key in keys if key.class_idx is not None]
-        drawn = await _draw(model.manifest, [key.seed for key in keys], classes or None, keys[0].truncation)
-        made = await self._batcher.generate(model, drawn.z, drawn.class_idx, deadline=deadline)
+        seeds = [key.seed for key in keys]
+
+        def source(start: int, stop: int) -> LatentDraw:
+            chosen = classes[start:stop] or None
+            return draw(model.manifest, seeds[start:stop], class_idx=chosen, truncation=keys[0].truncation)
+
+        made = await self._batcher.generate(model, source, len(keys), deadline=deadline)
         return {
             key: Fetched(sample, False, made.queue_seconds, made.inference_seconds)
             for key, sample in zip(keys, made.samples, strict=True)

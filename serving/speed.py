@@ -59,11 +59,14 @@ class Speed:
         """Expected time of a batch."""
         return self.overhead + self.per_image * images
 
-    def fastest(self, images: int, engines: int) -> float:
-        """Expected time of so many images on all engines, in chunks."""
+    def fastest(self, images: int, engines: int, max_batch_images: int) -> float:
+        """Expected time of so many images on all engines, in chunks of at most `max_batch_images`."""
+        if images == 1:
+            return self.overhead + self.per_image
         share = -(-images // engines)
-        whole, rest = divmod(share, self.chunk)
-        return whole * self.seconds(self.chunk) + (self.seconds(rest) if rest else 0.0)
+        full = min(self.chunk, max_batch_images)
+        whole, rest = divmod(share, full)
+        return whole * self.seconds(full) + (self.seconds(rest) if rest else 0.0)
 
     def observe(self, images: int, seconds: float) -> None:
         """A batch of `images` (>= 1) took `seconds` (> 0)."""

@@ -39,7 +39,7 @@ def inference() -> list[Builder[Panel]]:
         _queue(),
         lines(
             "Refused by the queue",
-            "Images a second that were not run: the queue was full, or their deadline had passed.",
+            "Images a second that were not run: the queue was full or too long for their time, or their time was over.",
             [Query(expr=f"sum by (reason) ({rejected}) or on() vector(0)", legend="{{reason}}")],
             unit="suffix:images/s",
             width=8,
@@ -49,14 +49,21 @@ def inference() -> list[Builder[Panel]]:
             "How often the engine is called with how many images. One bright band at the top: the batch is the limit.",
             Query(expr=f"sum by (le) (increase({batch}[{WINDOW}]))", legend="{{le}}"),
             unit="suffix:images",
-            width=12,
+            width=8,
+        ),
+        lines(
+            "Time to empty the queue",
+            "By the engines' measured speed. Who has less time is refused with 429 and told when to come back.",
+            [Query(expr=f"max by (pod, instance) (genserve_queue_wait_seconds{{{POD}}})", legend=EACH)],
+            unit="s",
+            width=8,
         ),
         lines(
             "Requests in progress",
             "Requests that have arrived and are not answered yet.",
             [Query(expr=f"sum by (pod, instance) (genserve_requests_in_progress{{{POD}}})", legend=EACH)],
             unit="suffix:requests",
-            width=12,
+            width=8,
         ),
     ]
 

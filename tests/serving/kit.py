@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 
 from serving.app import App
+from serving.speed import Speed
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,7 @@ class Gated:
     def __init__(self, *, error: Exception | None = None) -> None:
         self.batches: list[np.ndarray] = []
         self.error = error
+        self.speed = Speed(0.0002, 0.0003)
         self._permits = threading.Semaphore(0)
 
     def generate(self, z, class_idx=None):

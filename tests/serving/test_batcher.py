@@ -2,17 +2,37 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from serving import batcher as batcher_module
+from models.latents import Drawn
 from serving.batcher import Batcher
-from serving.errors import DeadlineExceeded, QueueFull
+from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
 from serving.schedule import Deadline, Schedule
+from serving.speed import Speed
 from tests.serving.kit import Gated, Log, until
 
 NEVER = Deadline(1e12)
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def made(log, *, engines=1, clock=time.monotonic):
+    return Batcher(Schedule(max_queue_images=64, max_batch_images=16, engines=engines), observer=log, clock=clock)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
 
 
 @pytest.fixture
@@ -21,25 +41,40 @@ def log():
 
 
 @pytest.fixture
-def batcher(log):
-    made = Batcher(Schedule(max_queue_images=64, max_batch_images=16), engines=1, observer=log)
-    yield made
-    made.close()
+def network():
+    gated = Gated()
+    yield gated
+    gated.release(1000)
 
 
 @pytest.fixture
-def network(batcher):
-    made = Gated()
-    yield made
-    made.release(1000)
+def batcher(log, network, clock):
+    one = made(log, clock=clock)
+    yield one
+    network.release(1000)
+    one.close()
 
 
-def latents(*values):
-    return np.array(values, np.float32)[:, None]
+class Values:
+    """A source of given values, which knows what was drawn, and on which threads."""
+
+    def __init__(self, *values, error=None):
+        self.z = np.array(values, np.float32)[:, None]
+        self.drawn = []
+        self.threads = set()
+        self.error = error
+
+    def __call__(self, start, stop):
+        self.drawn += range(start, stop)
+        self.threads.add(threading.get_ident())
+        if self.error is not None:
+            raise self.error
+        return Drawn(self.z[start:stop], None)
 
 
-def ask(batcher, network, *values, deadline=NEVER):
-    return asyncio.create_task(batcher.generate(network, latents(*values), None, deadline=deadline))
+def ask(batcher, network, *values, deadline=NEVER, source=None):
+    source = source or Values(*values)
+    return asyncio.create_task(batcher.generate(network, source, len(source.z), deadline=deadline))
 
 
 async def busy(batcher, network):
@@ -58,6 +93,35 @@ async def test_an_idle_engine_starts_at_once_and_batches_form_while_it_is_busy(b
     answers = await asyncio.gather(*tasks)
     assert [float(answer.samples[0, 0]) for answer in answers] == [0, 10, 20, 30, 40, 50]
     assert log.batches == [1, 5]
+
+
+async def test_an_engine_takes_its_next_batch_while_the_event_loop_is_busy(batcher, network):
+    """Nothing turns the loop here, and yet two batches run."""
+    tasks = [await busy(batcher, network), ask(batcher, network, 1)]
+    await until(lambda: batcher.schedule.waiting == 1)
+    network.release(2)
+    began = time.monotonic()
+    while len(network.batches) < 2:  # on purpose without await
+        assert time.monotonic() < began + 20
+    assert not tasks[0].done()
+    await asyncio.gather(*tasks)
+
+
+async def test_latents_are_drawn_on_an_engine_s_thread_and_only_when_they_run(batcher, network):
+    """What waits, is refused or leaves has drawn nothing; each image is drawn once."""
+    first = await busy(batcher, network)
+    waiting, leaving, refused = Values(1), Values(2), Values(*range(63))
+    tasks = [ask(batcher, network, source=source) for source in (waiting, leaving)]
+    await until(lambda: batcher.schedule.waiting == 2)
+    with pytest.raises(QueueFull):
+        await ask(batcher, network, source=refused)
+    tasks[1].cancel()
+    await asyncio.wait(tasks[1:])
+    assert (waiting.drawn, leaving.drawn, refused.drawn) == ([], [], [])
+    network.release(2)
+    await asyncio.gather(first, tasks[0])
+    assert (waiting.drawn, leaving.drawn) == ([0], [])
+    assert threading.get_ident() not in waiting.threads
 
 
 async def test_a_caller_who_leaves_does_not_disturb_the_others(batcher, network, log):
@@ -92,7 +156,7 @@ async def test_an_error_reaches_only_the_callers_of_its_batch(batcher, network):
     """The next batch is another network's and runs well; the failed job's remaining pieces do not run."""
     broken = Gated(error=ValueError("broken"))
     first = await busy(batcher, network)
-    bad = asyncio.create_task(batcher.generate(broken, np.zeros((40, 1), np.float32), None, deadline=NEVER))
+    bad = ask(batcher, broken, *range(40))
     also = ask(batcher, broken, 1)
     good = ask(batcher, network, 5)
     await until(lambda: batcher.schedule.waiting == 42)
@@ -103,8 +167,22 @@ async def test_an_error_reaches_only_the_callers_of_its_batch(batcher, network):
             await task
     assert float((await good).samples[0, 0]) == 50
     await first
-    assert len(broken.batches) == 1
+    assert len(broken.batches) == 2
     assert batcher.schedule.waiting == 0
+
+
+async def test_an_error_of_a_source_reaches_only_its_own_caller(batcher, network, log):
+    """The others of its batch are answered, and it counts no image."""
+    first = await busy(batcher, network)
+    bad = ask(batcher, network, source=Values(1, 2, error=ValueError("no latents")))
+    good = ask(batcher, network, 3)
+    await until(lambda: batcher.schedule.waiting == 3)
+    network.release(5)
+    with pytest.raises(ValueError, match="no latents"):
+        await bad
+    assert float((await good).samples[0, 0]) == 30
+    await first
+    assert sum(log.batches) == 2
 
 
 async def test_a_large_request_is_cut_and_put_together_in_order(batcher, network, log):
@@ -116,55 +194,66 @@ async def test_a_large_request_is_cut_and_put_together_in_order(batcher, network
     assert sum(log.batches) == 40
 
 
-async def test_large_parts_are_put_together_off_the_event_loop(batcher, network, monkeypatch):
-    """40 samples of 16 KB: copying them is no work for the thread that answers everybody."""
-    threads = []
-    joined = batcher_module._joined
-
-    def record(parts):
-        threads.append(threading.get_ident())
-        return joined(parts)
-
-    monkeypatch.setattr(batcher_module, "_joined", record)
-    network.release(10)
-    z = np.arange(40 * 4096, dtype=np.float32).reshape(40, 4096)
-    answer = await batcher.generate(network, z, None, deadline=NEVER)
-    assert (answer.samples == z * 10).all()
-    assert len(threads) > len(network.batches)  # one for each batch's latents, and one for the samples
-    assert threading.get_ident() not in threads
-
-
 async def test_what_is_too_much_is_refused_at_once(batcher, network, log):
     """The bound is in images; the refusal says when to come back."""
     tasks = [await busy(batcher, network), ask(batcher, network, *range(60))]
     await until(lambda: batcher.schedule.waiting == 60)
     with pytest.raises(QueueFull, match="60 images are waiting and 5 more would pass the limit of 64") as error:
-        await batcher.generate(network, latents(*range(5)), None, deadline=NEVER)
+        await ask(batcher, network, *range(5))
     assert error.value.retry_after >= 1
     assert log.rejections == [(5, "full")]
     network.release(100)
     await asyncio.gather(*tasks)
 
 
-async def test_what_cannot_start_in_time_is_not_run(batcher, network, log):
-    """The queue is reached after the deadline: 504, and the network never sees it."""
+async def test_who_would_be_late_is_refused_at_once(batcher, network, log):
+    """Thirty-one seconds of work run and wait; somebody has 32 for three seconds' more."""
+    network.speed = Speed(0.0, 1.0)
+    tasks = [await busy(batcher, network)]
+    tasks.append(ask(batcher, network, *range(30), deadline=Deadline(31.5)))
+    await until(lambda: batcher.schedule.waiting == 30)
+    assert batcher.wait_seconds == 31
+    with pytest.raises(QueueTooLong) as error:
+        await ask(batcher, network, 1, 2, 3, deadline=Deadline(32.0))
+    assert error.value.retry_after == 3  # 2.02
+    assert log.rejections == [(3, "wait")]
+    network.release(100)
+    await asyncio.gather(*tasks)
+
+
+async def test_what_cannot_be_in_time_is_not_run(batcher, network, log, clock):
+    """Too late at once, and too late when the queue is reached: 504, and the network never sees it."""
     first = await busy(batcher, network)
-    late = ask(batcher, network, 7, deadline=Deadline(0.0))
-    await until(lambda: batcher.schedule.waiting == 1)
+    with pytest.raises(DeadlineExceeded):
+        await ask(batcher, network, 7, deadline=Deadline(0.0))
+    late = ask(batcher, network, 8, 9, deadline=Deadline(60.0))
+    await until(lambda: batcher.schedule.waiting == 2)
+    clock.now = 59.9999
     network.release(5)
     with pytest.raises(DeadlineExceeded):
         await late
     await first
-    assert log.rejections == [(1, "deadline")]
+    assert log.rejections == [(1, "deadline"), (2, "deadline")]
     assert len(network.batches) == 1
 
 
-async def test_all_engines_work_at_once(log):
+async def test_all_engines_work_at_once(log, network):
     """Two engines run two halves of one request at the same time."""
-    batcher, network = Batcher(Schedule(max_queue_images=64, max_batch_images=16), engines=2, observer=log), Gated()
+    batcher = made(log, engines=2)
     task = ask(batcher, network, *range(8))
     await until(lambda: len(network.batches) == 2)
     network.release(2)
     assert (await task).samples[:, 0].tolist() == [10.0 * i for i in range(8)]
     assert log.batches == [4, 4]
+    batcher.close()
+
+
+async def test_the_speed_is_learned_from_what_runs(log, network):
+    """From half a second to what a network that does nothing takes."""
+    batcher = made(log)
+    network.speed = Speed(0.5, 0.5)
+    network.release(1000)
+    for _ in range(200):
+        await ask(batcher, network, 1, 2)
+    assert network.speed.seconds(2) < 0.1
     batcher.close()

@@ -39,6 +39,7 @@ async def test_metrics_count_by_template_method_and_status(client):
         'genserve_stage_duration_seconds_count{stage="encode"} 2.0',
         "genserve_queue_images 0.0",
         "genserve_queue_limit_images 128.0",
+        "genserve_queue_wait_seconds 0.0",
         'genserve_model_fd{extractor="fake@0000",model="tiny",version="2"} 0.5',
         "genserve_ready 1.0",
         "genserve_draining 0.0",

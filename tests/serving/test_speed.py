@@ -78,10 +78,11 @@ def test_a_chunk_takes_two_single_images_time_or_five_milliseconds(overhead, per
 
 
 def test_the_fastest_time_uses_all_engines():
-    """Nine images on two engines are five on one, in chunks of two."""
-    speed = Speed(0.0, 0.004)
-    assert speed.fastest(9, 2) == pytest.approx(0.02)
-    assert speed.fastest(1, 2) == pytest.approx(0.004)
+    """Nine images on two engines are five on one, in chunks of two; or one, where batches are no larger."""
+    speed = Speed(0.001, 0.004)
+    assert speed.fastest(9, 2, 16) == pytest.approx(0.023)
+    assert speed.fastest(9, 2, 1) == pytest.approx(0.025)
+    assert speed.fastest(1, 2, 16) == pytest.approx(0.005)
 
 
 def test_doubt_ends():
