@@ -16,13 +16,8 @@ import structlog
 
 from models.batches import Runs
 from models.errors import GenserveError, Invalid, LoadError, NotFound
-<<<<<<< serving/live.py
-from models.generator import Generator, Samples
-from models.latents import ClassIndices, Latents, draw
-=======
 from models.generator import Samples
-from models.latents import ClassIndices, Latents
->>>>>>> /tmp/w/new.12480
+from models.latents import ClassIndices, Latents, draw
 from models.manifest import Manifest
 from models.opening import open_promised
 from models.records import Verdict, promised_variants
@@ -98,7 +93,7 @@ def load(
     providers: Sequence[str] = (CPU_PROVIDER,),
     allow_unjudged: bool = False,
 ) -> LiveModel:
-    """Load and check a version or the variant promised for it; blocking. Golden samples in mixed batches are the warm-up.
+    """Load and check a version, or the variant promised for it; blocking. The golden samples' check is the warm-up.
 
     Raises:
         LoadError: no passing verdict, another digest or signature than its manifest's, or unlike its golden samples.
@@ -124,7 +119,7 @@ def load(
     )
 
 
-def _measure(generator: Generator) -> Speed:
+def _measure(generator: Network) -> Speed:
     """The best of a few batches of 1 and of 8."""
     latents = draw(generator.signature, range(MEASURED_BATCH))
     best = {1: math.inf, MEASURED_BATCH: math.inf}
