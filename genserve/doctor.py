@@ -3,46 +3,155 @@
 import argparse
 import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
-from genserve.context import readable_repository
-from models.errors import GenserveError
-from models.runtime import available_cores, available_providers, check_runtime
-from models.verify import verify
+import msgspec
 
-LIBRARIES = ("litestar", "uvicorn", "numpy", "onnx", "redis", "pillow", "torch")
+from genserve.context import readable_repository
+from models import processor
+from models.errors import GenserveError
+from models.probing import probe
+from models.runtime import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    DISTRIBUTIONS,
+    available_cores,
+    available_providers,
+    cgroup_quota,
+    check_runtime,
+    default_providers,
+    short_name,
+)
+from models.verify import verify
+from serving.errors import SettingsError
+from serving.settings import Settings, load_settings
+
+LIBRARIES = ("litestar", "uvicorn", "numpy", "scipy", "onnx", "msgspec", "redis", "pillow", "isal", "torch")
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+LITTLE_MEMORY_BYTES = 512 * 1024 * 1024
 
 
 class _Report(NamedTuple):
-    """One line: what was looked at, what was found, and whether that is a fault."""
+    """One line: what was looked at, what was found, whether that is a fault, and what mends it."""
 
     subject: str
     found: str
     fault: bool = False
+    mend: str | None = None
 
 
 def doctor(args: argparse.Namespace) -> int:
     """Print the report; 1 if anything is at fault."""
-    reports = [report for look in (_machine, _runtime, _libraries, _repository) for report in look()]
-    for report in reports:
-        print(f"{'FAULT' if report.fault else 'ok   '}  {report.subject}: {report.found}")
-    return int(any(report.fault for report in reports))
+    looks = (_machine, _memory, _nvidia, _runtime, _providers, _libraries, _settings, _repository)
+    faults = 0
+    for look in looks:
+        for report in look():
+            print(f"{'FAULT' if report.fault else 'ok   '}  {report.subject}: {report.found}", flush=True)
+            if report.mend is not None:
+                print(f"       mend: {report.mend}")
+            faults += report.fault
+    return int(faults > 0)
 
 
 def _machine() -> Iterator[_Report]:
     yield _Report("machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
-    yield _Report("cores", f"{available_cores()} usable of {os.cpu_count()}")
+    yield _Report("processor", processor.model_name())
+    yield _Report("instruction sets", ", ".join(processor.telling_features()) or "none that matter here")
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = cgroup_quota()
+    limit = "no control group's quota" if quota is None else f"control group's quota {quota:g}"
+    yield _Report("cores", f"{available_cores()} usable (of {os.cpu_count()}; affinity {allowed}; {limit})")
+
+
+def _memory() -> Iterator[_Report]:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free, total = (_kibibytes(lines, name) * 1024 for name in ("MemAvailable", "MemTotal"))
+    except (OSError, StopIteration, ValueError):
+        return
+    scarce = free < LITTLE_MEMORY_BYTES
+    mend = "GENSERVE_CACHE_BYTES=16777216, or more memory" if scarce else None
+    yield _Report("memory", f"{free / 2**30:.1f} GiB free of {total / 2**30:.1f}", fault=scarce, mend=mend)
+
+
+def _kibibytes(lines: list[str], name: str) -> int:
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+def _nvidia() -> Iterator[_Report]:
+    """The driver, and whether this ONNX Runtime can use it."""
+    found = _nvidia_devices()
+    if found is None:
+        yield _Report("NVIDIA driver", "none")
+        return
+    unused = "onnxruntime-gpu" not in _distributions()
+    mend = "pip uninstall -y onnxruntime onnxruntime-openvino; pip install 'genserve[gpu]'" if unused else None
+    yield _Report("NVIDIA driver", found + (", but ONNX Runtime is not built for it" if unused else ""), unused, mend)
+
+
+def _nvidia_devices() -> str | None:
+    """What the driver tells; None where there is none."""
+    if command := shutil.which("nvidia-smi"):
+        asked = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603 no shell
+            return "; ".join(done.stdout.strip().splitlines())
+        except (OSError, subprocess.SubprocessError):
+            pass  # a tool without its driver, as in many images
+    try:
+        return NVIDIA_DRIVER.read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _distributions() -> list[str]:
+    found = []
+    for name in DISTRIBUTIONS:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return found
 
 
 def _runtime() -> Iterator[_Report]:
     try:
         yield _Report("ONNX Runtime", check_runtime())
     except GenserveError as error:
-        yield _Report("ONNX Runtime", error.detail, fault=True)
-        return
-    yield _Report("providers", ", ".join(available_providers()))
+        found, _, mend = error.detail.partition(" Mend: ")
+        yield _Report("ONNX Runtime", found, fault=True, mend=mend or None)
+
+
+def _providers() -> Iterator[_Report]:
+    """Each provider that this ONNX Runtime is built for, tried with a tiny network."""
+    try:
+        built_in, wanted = available_providers(), default_providers()
+    except (GenserveError, ImportError):
+        return  # _runtime told of it
+    for name in built_in:
+        if name not in wanted:
+            yield _Report(f"provider {short_name(name)}", "built in, not tried: used only where it is asked for")
+            continue
+        found = probe(name)
+        if found.fault is None:
+            nodes = ", ".join(f"{count} on {short_name(ran)}" for ran, count in found.nodes.items())
+            yield _Report(f"provider {short_name(name)}", f"works; the nodes of a tiny network ran: {nodes}")
+        else:
+            yield _Report(f"provider {short_name(name)}", found.fault, fault=True, mend=_provider_mend(name))
+
+
+def _provider_mend(name: str) -> str:
+    if name == CPU_PROVIDER:
+        return "pip install --force-reinstall onnxruntime"
+    if name == CUDA_PROVIDER:
+        return "an NVIDIA driver for CUDA 13, and pip install 'genserve[gpu]'; or GENSERVE_PROVIDERS=cpu to do without"
+    return f"pip install --force-reinstall onnxruntime-{short_name(name)}; or GENSERVE_PROVIDERS=cpu to do without"
 
 
 def _libraries() -> Iterator[_Report]:
@@ -51,15 +160,40 @@ def _libraries() -> Iterator[_Report]:
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            found.append(f"{name} not installed" + (" (training needs 'genserve[train]')" if name == "torch" else ""))
+            if name == "torch":
+                found.append("torch not installed (training needs 'genserve[train]')")
+            else:
+                yield _Report(name, "not installed", fault=True, mend=f"pip install {name}")
     yield _Report("libraries", ", ".join(found))
 
 
-def _repository() -> Iterator[_Report]:
-    repository = readable_repository()
-    yield _Report("repository", f"{repository.root} ({', '.join(repository.names()) or 'no models'})")
+def _settings() -> Iterator[_Report]:
+    """Whether a server started here would accept its settings."""
     try:
-        for finding in verify(repository):
-            yield _Report(finding.subject, finding.fault or "verified", fault=finding.fault is not None)
+        settings = load_settings()
     except GenserveError as error:
-        yield _Report("repository", error.detail, fault=True)
+        mend = "unset or correct it, in the environment or in genserve.toml"
+        yield _Report("settings", str(error), fault=True, mend=mend)
+        return
+    defaults = msgspec.structs.asdict(Settings())
+    given = [name for name, value in msgspec.structs.asdict(settings).items() if value != defaults[name]]
+    yield _Report("settings", f"valid; not at their defaults: {', '.join(given) or 'none'}")
+    for name in settings.providers:
+        if name not in available_providers():
+            mend = "set GENSERVE_PROVIDERS to what works here, or add cpu at its end to allow a fallback"
+            alone = not set(settings.providers) & set(available_providers())
+            yield _Report("GENSERVE_PROVIDERS", f"{short_name(name)} is not in this ONNX Runtime", alone, mend)
+
+
+def _repository() -> Iterator[_Report]:
+    try:
+        repository = readable_repository()
+    except SettingsError:
+        return  # _settings told of it
+    try:
+        yield _Report("repository", f"{repository.root} ({', '.join(repository.names()) or 'no models'})")
+        for finding in verify(repository):
+            mend = None if finding.fault is None else "genserve rollback, or publish it again; see docs/operations.md"
+            yield _Report(finding.subject, finding.fault or "verified", fault=finding.fault is not None, mend=mend)
+    except GenserveError as error:
+        yield _Report("repository", str(error), fault=True)

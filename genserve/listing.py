@@ -10,6 +10,8 @@ from genserve.context import readable_repository
 from models.errors import GenserveError
 from models.records import Event, Verdict
 from models.repository import Repository, Version
+from models.runtime import short_name
+from models.variants import Variant, variants
 from models.verify import verify as verify_repository
 
 COLUMNS = ("version", "alias", "kind", "shape", "prior", "classes", "verdict", "fd", "digest", "created")
@@ -17,17 +19,22 @@ DAMAGED = "damaged"
 
 
 def models(args: argparse.Namespace) -> int:
-    """Print models and versions; for one model its history too."""
+    """Print models and versions; for one model its variants and its history too."""
     repository = readable_repository()
     names = [args.name] if args.name else repository.names()
     rows = [_row(repository, version) for name in names for version in repository.require(name)]
     damaged = any(row["verdict"] == DAMAGED for row in rows)
+    made = [_variant_row(variant) for version in repository.versions(args.name or "") for variant in variants(version)]
     if args.json:
-        history = {"history": msgspec.to_builtins(repository.history(args.name))} if args.name else {}
-        json.dump({"repository": str(repository.root), "versions": rows, **history}, sys.stdout, indent=2)
+        more = {"variants": made, "history": msgspec.to_builtins(repository.history(args.name))} if args.name else {}
+        json.dump({"repository": str(repository.root), "versions": rows, **more}, sys.stdout, indent=2)
         print()
         return int(damaged)
     _print_table(rows)
+    if made:
+        print()
+        _print_table(made)
+        print()
     for event in repository.history(args.name) if args.name else ():
         print(_told(args.name, event))
     return int(damaged)
@@ -73,6 +80,26 @@ def _readable_row(repository: Repository, version: Version) -> dict[str, object]
     }
 
 
+def _variant_row(variant: Variant) -> dict[str, object]:
+    """One variant; one that cannot be read is a row too."""
+    keys = ("variant", "provider", "verdict", "at 1", "at 16", "mean error", "digest", "created")
+    row: dict[str, object] = {**dict.fromkeys(keys, ""), "variant": str(variant)}
+    try:
+        manifest, verdict = variant.manifest(), variant.verdict()
+    except GenserveError as error:
+        return {**row, "verdict": DAMAGED, "created": error.detail}
+    speeds = {f"at {speed.batch}": f"{speed.ratio:.2f}x" for speed in manifest.speed}
+    return {
+        **row,
+        **{key: value for key, value in speeds.items() if key in row},
+        "provider": short_name(manifest.recipe.provider),
+        "verdict": verdict.decision,
+        "mean error": f"{verdict.numbers['mean error'].value:.3g}" if "mean error" in verdict.numbers else "",
+        "digest": manifest.digest[:12],
+        "created": manifest.created,
+    }
+
+
 def _distance(verdict: Verdict) -> str:
     """The verdict's FD_inf with its extractor."""
     for name, number in verdict.numbers.items():
@@ -93,5 +120,7 @@ def _print_table(rows: list[dict[str, object]]) -> None:
 
 def _told(name: str, event: Event) -> str:
     replaced = f" (replacing {name}@{event.replaced})" if event.replaced else ""
+    served = ", ".join(f"{short_name(provider)} by {variant}" for provider, variant in event.variants.items())
+    served = f", {served}" if served else ""
     why = f": {event.why}" if event.why else ""
-    return f"{event.when}  {event.event} {name}@{event.version}{replaced} by {event.by}{why}"
+    return f"{event.when}  {event.event} {name}@{event.version}{replaced}{served} by {event.by}{why}"

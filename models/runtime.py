@@ -54,11 +54,11 @@ def check_runtime() -> str:
 def available_cores() -> int:
     """Cores this process may use: its CPU affinity, cut by the control group's quota, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
+    quota = cgroup_quota()
     return max(1, min(cores, int(quota))) if quota is not None else cores
 
 
-def _cgroup_quota() -> float | None:
+def cgroup_quota() -> float | None:
     """Cores granted by control group v2 (cpu.max) or v1 (cpu.cfs_quota_us); None where there is no limit."""
     try:
         limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from genserve.cli import main
 from models.generator import Generator, Samples
 from models.judge import describe_reference
 from models.repository import Repository
-from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny, tiny_model, tiny_signature
+from models.testkit import (
+    add_tiny_variant,
+    fake_verdict,
+    promote_tiny,
+    promoted_repository,
+    publish_tiny,
+    tiny_model,
+    tiny_signature,
+)
 from models.version import code_version
 from serving.app import create_app
 from serving.settings import Settings
@@ -41,7 +50,9 @@ def data(tmp_path: Path) -> Path:
 
 def test_every_subcommand_has_a_useful_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Each says what it does and what it takes."""
-    commands = "train export publish evaluate gate promote rollback models verify sample interpolate serve doctor"
+    commands = (
+        "train export publish evaluate gate optimize promote rollback models verify sample interpolate serve doctor"
+    )
     for command in [*commands.split(), "extractor train"]:
         with pytest.raises(SystemExit) as caught:
             main([*command.split(), "--help"])
@@ -196,6 +207,54 @@ def test_promote_and_rollback(repository: Repository, capsys: pytest.CaptureFixt
     assert "too sharp" in shown
 
 
+def test_variants_are_promoted_listed_verified_and_rolled_back(
+    repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The champion is promoted again for its new variant; what each provider is served by is told each time."""
+    version = repository.resolve("tiny")
+    variant = add_tiny_variant(repository, version)
+    add_tiny_variant(repository, version, "elsewhere", provider="OpenVINOExecutionProvider", passed=False)
+    assert main(["promote", "tiny@1", "--variant", "cpu=none"]) == 1
+    assert main(["promote", "tiny@1"]) == 0
+    assert "cpu is served by its variant fast" in capsys.readouterr().out
+    assert main(["models", "tiny"]) == 0
+    shown = capsys.readouterr().out
+    assert "promoted tiny@1 (replacing tiny@1), cpu by fast by" in shown
+    assert re.search(r"tiny@1 fast +cpu +pass +2.00x +2.00x +0.5", shown)
+    assert main(["models", "tiny", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["variants"]
+    assert [(row["variant"], row["verdict"]) for row in rows] == [("tiny@1 elsewhere", "fail"), ("tiny@1 fast", "pass")]
+    assert main(["verify"]) == 0
+    assert "ok     tiny@1 fast\n" in capsys.readouterr().out
+    variant.model_path.write_bytes(b"junk")
+    assert main(["verify"]) == 1
+    assert "FAULT  tiny@1 fast: the file's sha256" in capsys.readouterr().out
+    shutil.rmtree(variant.path)
+    assert main(["verify"]) == 1
+    assert "promises variants that are not here: fast" in capsys.readouterr().out
+    assert main(["rollback", "tiny"]) == 0
+    assert repository.history("tiny")[-1].variants == {}
+
+
+@pytest.mark.parametrize("wish", ["fast", "gpu=fast", "cpu=", "=fast"])
+def test_a_variant_is_named_with_its_provider(
+    repository: Repository, capsys: pytest.CaptureFixture[str], wish: str
+) -> None:
+    """Anything else says how."""
+    assert main(["promote", "tiny@1", "--variant", wish]) == 2
+    assert "is not PROVIDER=NAME" in capsys.readouterr().err
+
+
+def test_optimize_says_what_cannot_be_made(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tiny generator is one matrix product: nothing to quantise; 1, as for every refusal."""
+    assert main(["optimize", "tiny@1", "--only", "int8"]) == 1
+    assert re.search(r"int8 for cpu: (only 1 of the graph's|this processor has none)", capsys.readouterr().out)
+    assert main(["optimize", "tiny@1", "--only", "int8", "--json"]) == 1
+    (outcome,) = json.loads(capsys.readouterr().out)
+    assert (outcome["method"], outcome["variant"]) == ("int8", None)
+    assert main(["optimize", "tiny@1", "--only", "int4"]) == 2
+
+
 def test_models_as_json(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     """For scripts: versions with alias, verdict and digest."""
     assert main(["models", "--json"]) == 0
@@ -207,11 +266,13 @@ def test_verify_and_doctor_find_a_changed_file(repository: Repository, capsys: p
     """0 while all is well, 1 once a byte differs."""
     assert main(["verify"]) == 0
     assert main(["doctor"]) == 0
+    assert "ok     provider cpu: works; the nodes of a tiny network ran: " in capsys.readouterr().out
     path = repository.resolve("tiny").model_path
     path.write_bytes(path.read_bytes() + b"\0")
     assert main(["verify", "tiny"]) == 1
     assert "FAULT  tiny@1: the file's sha256" in capsys.readouterr().out
     assert main(["doctor"]) == 1
+    assert "mend: genserve rollback" in capsys.readouterr().out
 
 
 def test_samples_are_addressed_by_their_seed(repository: Repository) -> None:

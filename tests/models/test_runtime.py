@@ -59,7 +59,7 @@ def test_cores_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> Non
     """A container that may use half a core gets one thread, one with 1.5 of 8 too, never none."""
     monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for quota, cores in ((None, 8), (0.5, 1), (1.5, 1), (3.0, 3), (64.0, 8)):
-        monkeypatch.setattr(runtime, "_cgroup_quota", lambda quota=quota: quota)
+        monkeypatch.setattr(runtime, "cgroup_quota", lambda quota=quota: quota)
         assert runtime.available_cores() == cores
 
 

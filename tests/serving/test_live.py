@@ -11,9 +11,9 @@ import pytest
 import structlog
 
 from models.errors import Invalid, LoadError, NotFound
-from models.promotion import rollback
+from models.promotion import promote, rollback
 from models.repository import Repository
-from models.testkit import fake_verdict, promote_tiny, publish_tiny, tiny_model
+from models.testkit import add_tiny_variant, fake_verdict, promote_tiny, publish_tiny, tiny_model
 from serving import live as live_module
 from serving.errors import NotReady
 from serving.live import LiveModels, load
@@ -213,6 +213,61 @@ def test_a_provider_that_is_missing_is_refused_unless_a_fallback_is_allowed(repo
         load(repository, version, providers=["CUDAExecutionProvider"])
     model = load(repository, version, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert model.provider == "CPUExecutionProvider"
+
+
+async def test_a_promoted_variant_goes_live_and_a_rollback_takes_it_away(live, repository, log):
+    """The same version all the time: its samples have another address while the variant answers."""
+    await live.refresh()
+    version = repository.resolve("tiny")
+    plain = await live.get("tiny")
+    variant = add_tiny_variant(repository, version)
+    await live.refresh()
+    assert (await live.get("tiny")) is plain
+    promote(repository, version)
+    await live.refresh()
+    fast = await live.get("tiny@1")
+    assert (fast.variant, fast.passed_over) == ("fast", None)
+    assert fast.manifest.digest == variant.manifest().digest != plain.manifest.digest
+    assert fast.numerics != plain.numerics
+    rollback(repository, "tiny")
+    await live.refresh()
+    assert (await live.get("tiny")).manifest.digest == plain.manifest.digest
+    assert log.live == ["tiny@1"] * 3
+
+
+async def test_a_former_champion_keeps_the_variant_that_it_was_promoted_with(live, repository):
+    """Asked for by number, its addresses are what they were."""
+    variant = add_tiny_variant(repository, repository.resolve("tiny"))
+    promote(repository, repository.resolve("tiny"))
+    promote_tiny(repository, seed=2)
+    await live.refresh()
+    assert (await live.get("tiny")).variant is None
+    assert (await live.get("tiny@1")).manifest.digest == variant.manifest().digest
+
+
+async def test_a_variant_that_cannot_run_is_passed_over_aloud(live, repository):
+    """The version itself answers, and a log line says why."""
+    variant = add_tiny_variant(repository, repository.resolve("tiny"))
+    promote(repository, repository.resolve("tiny"))
+    variant.model_path.write_bytes(b"junk")
+    with structlog.testing.capture_logs() as logs:
+        await live.refresh()
+    model = await live.get("tiny")
+    assert model.variant is None
+    assert model.manifest == repository.resolve("tiny").manifest()
+    assert "sha256" in model.passed_over
+    assert [entry["reason"] for entry in logs if "promised variant" in entry["event"]] == [model.passed_over]
+
+
+async def test_without_a_promotion_there_is_no_variant(repository, log):
+    """GENSERVE_ALLOW_UNJUDGED serves the newest version as it was published."""
+    version = publish_tiny(repository, "fresh")
+    add_tiny_variant(repository, version)
+    live = LiveModels(
+        repository, loader=partial(load, repository, allow_unjudged=True), observer=log, allow_unjudged=True
+    )
+    await live.refresh()
+    assert (await live.get("fresh")).variant is None
 
 
 def test_an_unjudged_version_loads_only_when_allowed(repository):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.promotion import promote
 from models.repository import Repository
-from models.testkit import promote_tiny, publish_tiny
+from models.testkit import add_tiny_variant, promote_tiny, promoted_repository, publish_tiny
 from serving.app import create_app
 from serving.pages import STATIC
 from serving.settings import Settings
@@ -117,6 +118,30 @@ async def test_models_says_what_is_served(client, zoo):
     assert models["classes"]["serving"]["classes"] == ["0", "1", "2", "3"]
 
 
+async def test_a_variant_answers_under_its_own_digest(tmp_path):
+    """/models tells which; header and ETag are of the file that ran; where it cannot run, the metric says so."""
+    repository = promoted_repository(tmp_path)
+    version = repository.resolve("tiny")
+    async with running(create_app(Settings(threads=1), repository)) as client:
+        plain = await client.get("/models/tiny/versions/1/images/7.png")
+    variant = add_tiny_variant(repository, version)
+    promote(repository, version)
+    async with running(create_app(Settings(threads=1), repository)) as client:
+        fast = await client.get("/models/tiny/versions/1/images/7.png")
+        told = (await client.get("/models/tiny/versions/1")).json()
+    assert fast.headers["x-model-digest"] == variant.manifest().digest != plain.headers["x-model-digest"]
+    assert fast.headers["etag"] != plain.headers["etag"]
+    assert told["manifest"]["digest"] == plain.headers["x-model-digest"]
+    assert told["serving"]["variant"] == told["variants"][0]["name"] == "fast"
+    variant.model_path.unlink()
+    async with running(create_app(Settings(threads=1), repository)) as client:
+        again = await client.get("/models/tiny/versions/1/images/7.png")
+        told = (await client.get("/models/tiny")).json()["serving"]
+        assert 'genserve_variant_fallback{model="tiny"} 1.0' in (await client.get("/metrics")).text
+    assert again.content == plain.content
+    assert "cannot read" in told["variant_passed_over"]
+
+
 async def test_a_damaged_name_does_not_hide_the_others(tmp_path):
     """It is listed with what is wrong, and with what still serves."""
     repository = Repository(tmp_path)
@@ -136,6 +161,7 @@ async def test_a_version_shows_manifest_and_verdicts(client):
     assert version["verdicts"][0]["decision"] == "pass"
     assert re.fullmatch("[0-9a-f]{12}", version["serving"]["numerics"])
     assert (await client.get("/models/tiny/versions/1")).json()["serving"] is None
+    assert (version["variants"], version["serving"]["variant"]) == ([], None)
     history = (await client.get("/models/tiny")).json()["history"]
     assert [event["event"] for event in history][:3] == ["published", "judged", "promoted"]
 
