@@ -1,8 +1,10 @@
 """Runs a published ONNX generator: z in, samples out. Knows nothing of requests, seeds, repositories or judging."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,12 @@ from models.binding import Bound
 from models.errors import GenserveError, Invalid, LoadError
 from models.graph import external_tensors
 from models.latents import ClassIndices, Latents
+from models.lowering import REVISION
+from models.lowering import lower as lowered
 from models.manifest import Signature, read_signature
-from models.runtime import CPU_PROVIDER, CUDA_PROVIDER, Precision, make_session
+from models.runtime import CPU_PROVIDER, CUDA_PROVIDER, Precision, available_providers, check_runtime, make_session
+
+log = logging.getLogger(__name__)
 
 Samples = NDArray[Any]  # uint8 [N, H, W, C] or float32 [N, d]
 
@@ -32,14 +38,23 @@ class Generator:
         providers: what the session really runs on, first preferred.
         batch: None where samples do not depend on the batch they run in; else every run is padded to this many
             (set by whoever checked the golden samples on this machine).
+        arithmetic: what decides the rounding besides the file: runtime, provider, and the form of the graph.
     """
 
-    def __init__(self, session: Any, signature: Signature, digest: str) -> None:  # noqa: ANN401 onnxruntime publishes no types
+    def __init__(
+        self,
+        session: Any,  # noqa: ANN401 onnxruntime publishes no types
+        signature: Signature,
+        digest: str,
+        as_published: Callable[[], Any] | None = None,
+    ) -> None:
         self._session = session
+        self._as_published = as_published
         self.signature = signature
         self.digest = digest
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self.batch: int | None = None
+        self.arithmetic = _arithmetic(self.providers[0], lowered=as_published is not None)
         self._bound = bind(session, signature, device="cuda") if self.providers[0] == CUDA_PROVIDER else None
 
     @classmethod
@@ -51,6 +66,7 @@ class Generator:
         providers: Sequence[str] = (CPU_PROVIDER,),
         threads: int = 1,
         precision: Precision = "f32",
+        lower: bool = True,
     ) -> "Generator":
         """Open a model.onnx that carries its signature.
 
@@ -60,6 +76,7 @@ class Generator:
             providers: preference; see models.runtime.make_session.
             threads: intra-op threads.
             precision: of the computation; see models.runtime.make_session.
+            lower: whether the processor may run the graph in a faster form; see models.lowering.
 
         Raises:
             LoadError: unreadable, another digest, external data, no signature, or inputs and outputs that differ from
@@ -70,7 +87,9 @@ class Generator:
             data = path.read_bytes()
         except OSError as error:
             raise LoadError(f"cannot read {path}: {error.strerror}") from error
-        return cls.from_bytes(data, digest=digest, providers=providers, threads=threads, precision=precision)
+        return cls.from_bytes(
+            data, digest=digest, providers=providers, threads=threads, precision=precision, lower=lower
+        )
 
     @classmethod
     def from_bytes(
@@ -81,20 +100,38 @@ class Generator:
         providers: Sequence[str] = (CPU_PROVIDER,),
         threads: int = 1,
         precision: Precision = "f32",
+        lower: bool = True,
     ) -> "Generator":
         """Like `open`, for the file's content."""
         actual = sha256(data)
         if digest is not None and actual != digest:
             raise LoadError(f"the file's sha256 is {actual[:12]}..., expected {digest[:12]}...")
-        signature = _signature(data)
-        try:
-            session = make_session(data, providers=providers, threads=threads, precision=precision)
-        except GenserveError:
-            raise
-        except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
-            raise LoadError(f"ONNX Runtime refuses the file: {error}") from error
-        _check_ports(session, signature)
-        return cls(session, signature, actual)
+        model, signature = _parsed(data)
+
+        session = partial(make_session, providers=providers, threads=threads, precision=precision)
+        opened = _fast_session(model, session, providers) if lower and precision == "f32" else None
+        as_published = None if opened is None else partial(session, data)
+        if opened is None:
+            try:
+                opened = session(data)
+            except GenserveError:
+                raise
+            except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
+                raise LoadError(f"ONNX Runtime refuses the file: {error}") from error
+        _check_ports(opened, signature)
+        return cls(opened, signature, actual, as_published)
+
+    def fall_back(self) -> bool:
+        """Run the graph as it was published from now on; False where that is what runs."""
+        if self._as_published is None:
+            return False
+        self._session, self._as_published = self._as_published(), None
+        self.arithmetic = _arithmetic(self.providers[0], lowered=False)
+        return True
+
+    def settle(self) -> None:
+        """Stay with the form that runs, and let go of the file as it was published."""
+        self._as_published = None
 
     def generate(self, z: Latents, class_idx: ClassIndices | None = None) -> Samples:
         """Run the network.
@@ -148,8 +185,25 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _signature(data: bytes) -> Signature:
-    """The signature in an ONNX file's bytes, after the checks that must come before any runtime sees them."""
+def _arithmetic(provider: str, *, lowered: bool) -> str:
+    """Where equal networks may round differently."""
+    return f"{check_runtime()} {provider}" + (f" lowered {REVISION}" if lowered else "")
+
+
+def _fast_session(model: onnx.ModelProto, session: Callable[[bytes], Any], providers: Sequence[str]) -> Any | None:  # noqa: ANN401 as above
+    """A session over the form that is fastest on the processor; None where the file itself shall run."""
+    if [name for name in providers if name in available_providers()][:1] != [CPU_PROVIDER]:
+        return None
+    try:
+        faster = lowered(model)
+        return None if faster is model else session(faster.SerializeToString())
+    except Exception as error:  # whatever a rewriting stumbles over, the file can be served as it came
+        log.warning("a generator runs in the form that it was published in: %r", error)
+        return None
+
+
+def _parsed(data: bytes) -> tuple[onnx.ModelProto, Signature]:
+    """An ONNX file and the signature in it, after the checks that must come before any runtime sees them."""
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError is no public name
@@ -157,7 +211,7 @@ def _signature(data: bytes) -> Signature:
     if outside := external_tensors(model):
         raise LoadError(f"external data is refused (tensor {outside[0]!r}): store the weights inside the file")
     try:
-        return read_signature({entry.key: entry.value for entry in model.metadata_props})
+        return model, read_signature({entry.key: entry.value for entry in model.metadata_props})
     except Invalid as error:
         raise LoadError(error.detail) from error
 

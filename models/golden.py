@@ -28,7 +28,8 @@ class Numerics(NamedTuple):
     """What this machine makes of a version.
 
     Args:
-        hash: 12 hexadecimal digits of the golden samples as computed here.
+        hash: 12 hexadecimal digits of the golden samples as computed here and of what computed them: runtime, provider
+            and the form of the graph, so that equal samples by luck are not taken for equal arithmetic.
         batch: None, or the one batch shape at which samples do not depend on their neighbours here.
     """
 
@@ -50,18 +51,32 @@ def make(generator: Generator) -> tuple[Golden, ...]:
 def check(generator: Generator, golden: Sequence[Golden]) -> Numerics:
     """Check a generator on this machine, and set its `batch` to what makes its samples independent of neighbours.
 
+    One that fails in a faster form than it was published in is checked again as it was published.
+
     Raises:
         LoadError: too many values differ from the golden samples, or samples depend on their neighbours even at one
             fixed padded batch shape.
     """
     if not golden:
         raise LoadError("the manifest has no golden samples")
+    try:
+        numerics = _numerics(generator, golden)
+    except LoadError:
+        if not generator.fall_back():
+            raise
+        numerics = _numerics(generator, golden)
+    generator.settle()
+    return numerics
+
+
+def _numerics(generator: Generator, golden: Sequence[Golden]) -> Numerics:
     for batch in (None, FIXED_BATCH):
         generator.batch = batch
         alone = np.concatenate([_alone(generator, entry) for entry in golden])
         _compare(generator.signature, alone, golden)
         if _independent(generator, golden, alone):
-            return Numerics(hashlib.sha256(alone.tobytes()).hexdigest()[:12], batch)
+            facts = generator.arithmetic.encode() + alone.tobytes()
+            return Numerics(hashlib.sha256(facts).hexdigest()[:12], batch)
     raise LoadError(f"samples depend on what else is in the batch, even at a fixed batch of {FIXED_BATCH}")
 
 

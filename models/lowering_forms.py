@@ -1,11 +1,11 @@
 """The ways to compute one layer on rows of channels with matrix products. Knows nothing of ONNX files."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.lowering_layers import Weights
 from models.lowering_rows import Index, Part, Rows, Sheet, bordered
 
-Weights = NDArray[np.float32]
+VECTOR = 9  # columns of a product from which a core is busy enough
 
 
 def linear(sheet: Sheet, name: str, weights: Weights, bias: Weights | None, extent: tuple[int, int]) -> Rows:
@@ -68,7 +68,10 @@ def _interleaved(height: int, width: int) -> Index:
 
 
 def convolved(sheet: Sheet, rows: Rows, kernel: Weights, bias: Weights | None) -> Rows:
-    """A convolution with stride 1 that keeps the extent: one product [B*H*W, k*k*Cin] x [k*k*Cin, Cout].
+    """A convolution with stride 1 that keeps the extent: each product gives a block of pixels from a window around it.
+
+    With one output channel a product of one column would leave a core's vectors empty; blocks fill them, and read each
+    pixel less often.
 
     Args:
         sheet: where the nodes go.
@@ -77,13 +80,28 @@ def convolved(sheet: Sheet, rows: Rows, kernel: Weights, bias: Weights | None) -
         bias: [Cout].
     """
     outputs, inputs, size = kernel.shape[:3]
-    (height, width), reach = rows.extent, (size - 1) // 2
-    framed = bordered(rows.index, rows.count, (reach, reach, reach, reach))
-    taps = [framed[u : u + height, v : v + width] for u in range(size) for v in range(size)]
-    windows = sheet.gather(sheet.stack(rows, border=reach > 0), np.stack(taps, -1))
-    weights = kernel.transpose(2, 3, 1, 0).reshape(size * size * inputs, outputs)
-    product = gemm(sheet, sheet.reshape(windows, -1, size * size * inputs), weights, bias)
-    return Rows((Part(product, height * width),), outputs, np.arange(height * width).reshape(height, width))
+    (height, width), reach, block = rows.extent, (size - 1) // 2, _block(outputs, size)
+    down, across = -(-height // block), -(-width // block)
+    beyond = (down * block - height + reach, across * block - width + reach)
+    framed = bordered(rows.index, rows.count, (reach, beyond[0], reach, beyond[1]))
+    window = np.arange(block + size - 1)
+    y = np.arange(0, down * block, block)[:, None, None, None] + window[:, None]
+    x = np.arange(0, across * block, block)[:, None, None] + window
+    gathered = sheet.gather(sheet.stack(rows, border=bool((framed == rows.count).any())), framed[y, x])
+    weights = np.zeros((len(window), len(window), inputs, block, block, outputs), np.float32)
+    for i, j in np.ndindex(block, block):
+        weights[i : i + size, j : j + size, :, i, j] = kernel.transpose(2, 3, 1, 0)
+    depth, lanes = len(window) ** 2 * inputs, block**2 * outputs
+    wide = None if bias is None else np.tile(bias, block**2)
+    product = gemm(sheet, sheet.reshape(gathered, -1, depth), weights.reshape(depth, lanes), wide)
+    y, x = np.arange(height)[:, None], np.arange(width)
+    index = ((y // block * across + x // block) * block + y % block) * block + x % block
+    return Rows((Part(product, down * across * block**2),), outputs, index)
+
+
+def _block(outputs: int, size: int) -> int:
+    """Pixels a side that one product gives: enough to fill a vector of 16 floats."""
+    return next((block for block in (1, 2, 4) if block**2 * outputs >= VECTOR or size == 1), 4)
 
 
 def doubling_kernel(kernel: Weights) -> Weights:  # [Cout, Cin, 3, 3] -> [Cin, Cout, 4, 4]

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
 
 from models import lowering_layers as layers
 from models.lowering_forms import affine, convolved, doubling_kernel, linear, windowed
-from models.lowering_layers import Layer, attributes
-from models.lowering_rows import FLAT, NCHW, NHWC, Part, Rows
+from models.lowering_layers import Layer, Weights, attributes
+from models.lowering_rows import FLAT, NCHW, NHWC, Part, Rows, Sheet
 from models.lowering_walk import Walk
+from models.lowering_winograd import SHARES, WINDOWS, centred, paired
 
 UNARY = (
     "Abs", "Cast", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish",
@@ -18,6 +20,14 @@ UNARY = (
     "Tanh", "ThresholdedRelu",
 )  # fmt: skip
 BINARY = ("Add", "Div", "Max", "Min", "Mul", "PRelu", "Sub")
+
+
+FEW_CHANNELS = 4  # of images: ONNX Runtime's own ConvTranspose is fast where products would have so few columns
+SMALL_LAYER = 2**20  # multiplications below which the fewest nodes win
+SHARED_AREA = 16  # pixels of a map up to which the columns outside it, which windows compute, cost more than sums
+CENTRED_AREA = 64  # and up to which fewer nodes win over smaller ones
+
+Form = Callable[[Sheet, Rows, Weights, Weights | None], Rows]
 
 
 def rewritten(walk: Walk, node: onnx.NodeProto) -> Rows | None:
@@ -66,8 +76,10 @@ def _transposed(walk: Walk, node: onnx.NodeProto) -> Rows | None:
     """A ConvTranspose that doubles the extent, or that makes a map of a single pixel."""
     layer = layers.doubling(node, walk.constants)
     if layer is not None:
+        if walk.form == "fastest" and layer.kernel.shape[1] <= FEW_CHANNELS:
+            return None
         rows = walk.rows(node.input[0])
-        return None if rows is None else _layer(walk, node, layer, rows, 1, windowed)
+        return None if rows is None else _layer(walk, node, layer, rows, 1, _doubling(walk, layer, rows))
     layer = layers.projection(node, walk.constants)
     if layer is None or walk.extents(node.input[0])[2:] != (1, 1):
         return None
@@ -82,14 +94,24 @@ def _convolution(walk: Walk, node: onnx.NodeProto) -> Rows | None:
         return None
     if rows.under is None or layer.kernel.shape[2] != 3:
         return _layer(walk, node, layer, rows, 0, convolved)
-    small = replace(rows, index=rows.under, under=None)
-    return _layer(walk, node, Layer(doubling_kernel(layer.kernel), layer.bias), small, 1, windowed)
+    small, layer = replace(rows, index=rows.under, under=None), Layer(doubling_kernel(layer.kernel), layer.bias)
+    return _layer(walk, node, layer, small, 1, _doubling(walk, layer, small, after_doubling=True))
 
 
-def _layer(
-    walk: Walk, node: onnx.NodeProto, layer: Layer, rows: Rows, axis: int, form: Callable[..., Rows]
-) -> Rows | None:
-    """A layer in the form wanted, with the BatchNormalization that follows it folded in.
+def _doubling(walk: Walk, layer: Layer, rows: Rows, *, after_doubling: bool = False) -> Form:
+    """The form that measures best for a layer that doubles the extent."""
+    inputs, outputs = layer.kernel.shape[:2]
+    area = rows.index.size
+    small = outputs <= FEW_CHANNELS or 16 * inputs * outputs * area < SMALL_LAYER
+    if walk.form == "windows" or small:
+        return windowed
+    if after_doubling and area <= CENTRED_AREA:
+        return partial(centred, columns=SHARES)
+    return partial(paired, columns=SHARES if area <= SHARED_AREA else WINDOWS)
+
+
+def _layer(walk: Walk, node: onnx.NodeProto, layer: Layer, rows: Rows, axis: int, form: Form) -> Rows | None:
+    """A layer in some form, with the BatchNormalization that follows it folded in.
 
     Args:
         walk: where we are.

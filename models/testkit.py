@@ -192,6 +192,7 @@ class FakeGenerator:
         self.digest = "f" * 64
         self.providers: tuple[str, ...] = ("FakeExecutionProvider",)
         self.batch: int | None = None
+        self.arithmetic = "fake"
         self.calls: list[int] = []
 
     def generate(
@@ -200,3 +201,10 @@ class FakeGenerator:
         """Ten times z."""
         self.calls.append(len(z))
         return z * np.float32(10)
+
+    def fall_back(self) -> bool:
+        """There is one form only."""
+        return False
+
+    def settle(self) -> None:
+        """Nothing to let go of."""

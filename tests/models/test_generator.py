@@ -7,9 +7,13 @@ import numpy as np
 import onnx
 import pytest
 
+import models.generator
+from bench import reference_models
 from models.errors import Invalid, LoadError
+from models.foreign import adopt
 from models.generator import Generator, sha256
 from models.latents import draw
+from models.lowering import REVISION
 from models.manifest import METADATA_KEY, stamp
 from models.testkit import tiny_model, tiny_signature
 
@@ -158,3 +162,47 @@ def test_a_fixed_batch_dimension_is_refused() -> None:
 
     with pytest.raises(LoadError, match="dynamic batch"):
         Generator.from_bytes(_edited(fix))
+
+
+def _transposed_generator() -> bytes:
+    """A foreign generator with a layer that has a faster form, adopted."""
+    return adopt(reference_models.build("small"), prior="normal")
+
+
+def test_the_processor_runs_a_faster_form() -> None:
+    """Which says so, gives the same samples but for rounding, and can be given up for the published one."""
+    data = _transposed_generator()
+    fast, published = Generator.from_bytes(data), Generator.from_bytes(data, lower=False)
+    drawn = draw(fast.signature, range(4))
+    assert fast.digest == published.digest
+    assert fast.arithmetic == f"{published.arithmetic} lowered {REVISION}"
+    levels = fast.generate(*drawn).astype(int) - published.generate(*drawn).astype(int)
+    assert np.abs(levels).max() <= 1
+    assert fast.fall_back()
+    assert fast.arithmetic == published.arithmetic
+    assert np.array_equal(fast.generate(*drawn), published.generate(*drawn))
+    assert not fast.fall_back()
+    assert not published.fall_back()
+
+
+def test_a_form_that_was_settled_on_stays() -> None:
+    """The file's own form is not kept in memory any longer."""
+    generator = Generator.from_bytes(_transposed_generator())
+    generator.settle()
+    assert not generator.fall_back()
+    assert generator.arithmetic.endswith(f"lowered {REVISION}")
+
+
+@pytest.mark.parametrize("broken", [ValueError("no such axis"), onnx.ModelProto()])
+def test_a_form_that_does_not_open_is_passed_over(monkeypatch: pytest.MonkeyPatch, broken: object) -> None:
+    """The rewriting stumbled, or ONNX Runtime refuses what it wrote: the published file runs."""
+
+    def lowered(model: onnx.ModelProto) -> object:
+        if isinstance(broken, Exception):
+            raise broken
+        return broken
+
+    monkeypatch.setattr(models.generator, "lowered", lowered)
+    generator = Generator.from_bytes(_transposed_generator())
+    assert "lowered" not in generator.arithmetic
+    assert generator.generate(*draw(generator.signature, [1])).shape == (1, 32, 32, 1)

@@ -96,3 +96,40 @@ def test_a_generator_that_minds_its_neighbours_is_refused() -> None:
     generator = _Rounding(neighbours=True)
     with pytest.raises(LoadError, match="depend on what else"):
         golden.check(generator, golden.make(generator))
+
+
+class _FastForm(FakeGenerator):
+    """A generator whose faster form is wrong."""
+
+    fast = True
+
+    def generate(self, z: np.ndarray, class_idx: np.ndarray | None = None) -> np.ndarray:
+        return super().generate(z, class_idx) * (1.5 if self.fast else 1)
+
+    def fall_back(self) -> bool:
+        was, self.fast, self.arithmetic = self.fast, False, "as published"
+        return was
+
+
+def test_a_faster_form_that_disagrees_is_given_up() -> None:
+    """The published form is checked in its place, and what serves is what was checked."""
+    made = golden.make(FakeGenerator())
+    generator = _FastForm()
+    numerics = golden.check(generator, made)
+    assert not generator.fast
+    assert numerics.hash == golden.check(generator, made).hash
+    with pytest.raises(LoadError, match=r"golden samples' values"):
+        golden.check(_FastForm(), [msgspec.structs.replace(entry, data=_tripled(entry)) for entry in made])
+
+
+def _tripled(entry: Golden) -> str:
+    values = np.frombuffer(zlib.decompress(base64.b64decode(entry.data)), np.float32)
+    return base64.b64encode(zlib.compress((values * 3).tobytes())).decode()
+
+
+def test_numerics_name_the_arithmetic_too() -> None:
+    """Equal samples from another runtime, provider or form of the graph have another address."""
+    here, there = FakeGenerator(), FakeGenerator()
+    there.arithmetic = "another"
+    made = golden.make(here)
+    assert golden.check(here, made) != golden.check(there, made)
