@@ -119,7 +119,7 @@ def _unround_last(graph: onnx.GraphProto) -> None:
 def _centre_last(quantised: onnx.ModelProto, original: onnx.ModelProto, feeds: Sequence[Feed]) -> None:
     """Move the last product's bias so that rounding shifts no channel (Nagel et al. 2019, for one layer).
 
-    The shift of a channel is the median over what is near the middle of the range: beyond it, where tanh is flat, the
+    The shift of a channel is the mean over what is near the middle of the range: beyond it, where tanh is flat, the
     numbers are large and so are their errors, and none of them is seen.
     """
     theirs, ours = (_last(model.graph, ("Gemm", "QGemm")) for model in (original, quantised))
@@ -129,7 +129,7 @@ def _centre_last(quantised: onnx.ModelProto, original: onnx.ModelProto, feeds: S
     near = np.abs(before) < NEAR
     shifts = np.array(
         [
-            np.median((before - after)[rows, channel]) if (rows := near[:, channel]).sum() >= ENOUGH else 0.0
+            (before - after)[rows, channel].mean() if (rows := near[:, channel]).sum() >= ENOUGH else 0.0
             for channel in range(before.shape[1])
         ]
     )
