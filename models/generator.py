@@ -107,9 +107,10 @@ class Generator:
         if digest is not None and actual != digest:
             raise LoadError(f"the file's sha256 is {actual[:12]}..., expected {digest[:12]}...")
         model, signature = _parsed(data)
-
         session = partial(make_session, providers=providers, threads=threads, precision=precision)
-        opened = _fast_session(model, session, providers) if lower and precision == "f32" else None
+        fast = _fast_form(model, providers) if lower and precision == "f32" else None
+        del model  # a large one
+        opened = None if fast is None else _attempt(session, fast)
         as_published = None if opened is None else partial(session, data)
         if opened is None:
             try:
@@ -190,15 +191,24 @@ def _arithmetic(provider: str, *, lowered: bool) -> str:
     return f"{check_runtime()} {provider}" + (f" lowered {REVISION}" if lowered else "")
 
 
-def _fast_session(model: onnx.ModelProto, session: Callable[[bytes], Any], providers: Sequence[str]) -> Any | None:  # noqa: ANN401 as above
-    """A session over the form that is fastest on the processor; None where the file itself shall run."""
+def _fast_form(model: onnx.ModelProto, providers: Sequence[str]) -> bytes | None:
+    """The graph in the form that is fastest on the processor; None where the file itself shall run."""
     if [name for name in providers if name in available_providers()][:1] != [CPU_PROVIDER]:
         return None
     try:
         faster = lowered(model)
-        return None if faster is model else session(faster.SerializeToString())
     except Exception as error:  # whatever a rewriting stumbles over, the file can be served as it came
         log.warning("a generator runs in the form that it was published in: %r", error)
+        return None
+    return None if faster is model else bytes(faster.SerializeToString())
+
+
+def _attempt(session: Callable[[bytes], Any], fast: bytes) -> Any | None:  # noqa: ANN401 onnxruntime publishes no types
+    """A session over a faster form; None where ONNX Runtime refuses it."""
+    try:
+        return session(fast)
+    except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
+        log.warning("a generator runs in the form that it was published in: %s", error)
         return None
 
 

@@ -88,13 +88,19 @@ class Walk:
         """The new model; constants that nothing reads any more are left out."""
         for name in self._outputs:
             self.settle(name)
-        result = onnx.ModelProto()
-        result.CopyFrom(model)
-        graph = result.graph
-        for field in ("node", "initializer", "value_info"):
-            graph.ClearField(field)
+        result = onnx.ModelProto(
+            ir_version=model.ir_version, opset_import=model.opset_import, metadata_props=model.metadata_props,
+            producer_name=model.producer_name, producer_version=model.producer_version, doc_string=model.doc_string,
+        )  # fmt: skip
+        graph, ports = result.graph, model.graph
+        graph.name = ports.name
+        graph.input.extend(ports.input)
+        graph.output.extend(ports.output)
         graph.node.extend(self.sheet.nodes)
-        used = {name for node in graph.node for name in node.input} | set(self._outputs)
-        ports = {port.name for port in graph.input}
-        graph.initializer.extend(t for t in (*model.graph.initializer, *self.sheet.tensors) if t.name in used | ports)
+        used = {name for node in graph.node for name in node.input} | {
+            port.name for port in (*ports.input, *ports.output)
+        }
+        graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
+        while self.sheet.tensors:  # one by one, so that few weights are held twice
+            graph.initializer.append(self.sheet.tensors.pop())
         return result
