@@ -138,9 +138,16 @@ class Batcher:
             thread.start()
 
     async def generate(self, network: Network, source: Source, images: int, *, deadline: Deadline) -> Generated:
-        """Run images through a network, together with whatever else waits for it.
+        """`submit`, and wait for it; cancelling the caller takes what has not started out of the queue."""
+        job = self.submit(network, source, images, deadline=deadline)
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            self.leave(job)
+            raise
 
-        Cancelling the caller takes what has not started out of the queue.
+    def submit(self, network: Network, source: Source, images: int, *, deadline: Deadline) -> Job:
+        """Have images run through a network, together with whatever else waits for it.
 
         Args:
             network: what to run; only images of the same one share a batch.
@@ -148,10 +155,13 @@ class Batcher:
             images: how many, >= 1.
             deadline: of the answer; what cannot be in time is not run.
 
+        Returns:
+            What waits; its future raises DeadlineExceeded where the time turned out to be too short, and whatever the
+            source raised, or the network for a batch that these images were in.
+
         Raises:
             QueueFull, QueueTooLong: too many images wait.
-            DeadlineExceeded: the time is, or turned out to be, too short.
-            Exception: whatever the source raised, or the network for a batch that these images were in.
+            DeadlineExceeded: the time is too short.
         """
         self._loop = asyncio.get_running_loop()
         job = Job(
@@ -163,11 +173,19 @@ class Batcher:
             submitted=self._clock(),
         )
         self._submit(job)
-        try:
-            return await job.future
-        except asyncio.CancelledError:
-            self._leave(job)
-            raise
+        return job
+
+    def leave(self, job: Job) -> None:
+        """The caller is gone: what has not started will not, and nobody is told."""
+        with self._lock:
+            left = self.schedule.remove(job)
+        if left and job.deadline.at <= self._clock() + EARLY_SECONDS:  # it left because its time was over
+            self._observer.rejected(left, DeadlineExceeded.reason)
+
+    @property
+    def spare(self) -> bool:
+        """Whether nothing waits and an engine is idle."""
+        return not self.schedule.waiting and self.schedule.idle_engines > 0
 
     @property
     def wait_seconds(self) -> float:
@@ -195,13 +213,6 @@ class Batcher:
             raise
         for _ in range(calls):
             self._wake.put(True)
-
-    def _leave(self, job: Job) -> None:
-        """The caller is gone: what has not started will not."""
-        with self._lock:
-            left = self.schedule.remove(job)
-        if left and job.deadline.at <= self._clock() + EARLY_SECONDS:  # it left because its time was over
-            self._observer.rejected(left, DeadlineExceeded.reason)
 
     # On an engine's thread.
 

@@ -115,10 +115,17 @@ class MemoryCache:
         """See serving.cache.Cache."""
         return self.find(keys, form)
 
+    def put(self, samples: Mapping[SampleKey, Samples]) -> None:
+        """Like `put_many`, at once: for what is small."""
+        self._keep(samples, _copied(list(samples.values())))
+
     async def put_many(self, samples: Mapping[SampleKey, Samples], form: Form) -> None:
         """See serving.cache.Cache. Each sample is copied: a view would keep its whole batch alive."""
         size = sum(sample.nbytes for sample in samples.values())
-        for key, copy in zip(samples, await offload(size, _copied, list(samples.values())), strict=True):
+        self._keep(samples, await offload(size, _copied, list(samples.values())))
+
+    def _keep(self, keys: Iterable[SampleKey], copies: Sequence[Samples]) -> None:
+        for key, copy in zip(keys, copies, strict=True):
             self._lru.put(key, copy, copy.nbytes)
 
     async def close(self) -> None:

@@ -1,9 +1,9 @@
 """Work that several wait for is done once. Knows nothing of what the work is."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from serving.schedule import Deadline
 
@@ -11,14 +11,38 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
+class Work(Generic[K, V]):
+    """What was started.
+
+    Args:
+        future: of the outcome.
+        collect: makes the values of the outcome; called once, when it is there.
+        cancel: ends the work; the future may be left as it is.
+    """
+
+    future: asyncio.Future[Any]
+    collect: Callable[[Any], Mapping[K, V]]
+    cancel: Callable[[], object]
+
+
+@dataclass(eq=False, slots=True)
 class Flight(Generic[K, V]):
-    """One piece of work under way for some keys."""
+    """One piece of work under way for some keys, and its outcome when it has landed."""
 
     keys: list[K]
     deadline: Deadline
-    work: asyncio.Future[Mapping[K, V]]
+    work: Work[K, V]
     waiters: set[asyncio.Future[None]] = field(default_factory=set)
+    landed: bool = False
+    values: Mapping[K, V] = field(default_factory=dict)
+    error: BaseException | None = None
+
+    def outcome(self) -> Mapping[K, V]:
+        """The values, or whatever the work raised."""
+        if self.error is not None:
+            raise self.error
+        return self.values
 
 
 class Flights(Generic[K, V]):
@@ -34,17 +58,17 @@ class Flights(Generic[K, V]):
         self,
         keys: Iterable[K],
         deadline: Deadline,
-        start: Callable[[list[K], Deadline], Awaitable[Mapping[K, V]]],
-    ) -> dict[K, V]:
+        start: Callable[[list[K], Deadline], Work[K, V]],
+    ) -> Mapping[K, V]:
         """The values of keys.
 
         Args:
             keys: distinct.
             deadline: of this caller; work that it joins is extended to it.
-            start: makes the work for those keys that nobody works on yet: a future, or a coroutine.
+            start: starts the work for those keys that nobody works on yet.
 
         Raises:
-            Exception: whatever the work for one of the keys raised.
+            Exception: whatever `start`, or the work for one of the keys, raised.
         """
         wanted = list(keys)
         new = [key for key in wanted if key not in self._flights]
@@ -56,10 +80,10 @@ class Flights(Generic[K, V]):
             for waiter in waiters:
                 await waiter
             if len(flights) == 1 and new:  # alone, as most are
-                return dict(next(iter(flights)).work.result())
+                return next(iter(flights)).outcome()
             values: dict[K, V] = {}
             for flight in flights:
-                values.update(flight.work.result())
+                values.update(flight.outcome())
             return {key: values[key] for key in wanted}
         finally:
             for flight, waiter in zip(flights, waiters, strict=True):
@@ -73,25 +97,23 @@ class Flights(Generic[K, V]):
 
     def _leave(self, flight: Flight[K, V], waiter: "asyncio.Future[None]") -> None:
         flight.waiters.discard(waiter)
-        if not flight.waiters and not flight.work.done():
+        if not flight.waiters and not flight.landed:
             self._forget(flight)  # at once: nobody may join work that is being cancelled
             flight.work.cancel()
 
-    def _start(
-        self,
-        keys: list[K],
-        deadline: Deadline,
-        start: Callable[[list[K], Deadline], Awaitable[Mapping[K, V]]],
-    ) -> None:
-        flight = Flight(keys, deadline, asyncio.ensure_future(start(keys, deadline)))
+    def _start(self, keys: list[K], deadline: Deadline, start: Callable[[list[K], Deadline], Work[K, V]]) -> None:
+        flight = Flight(keys, deadline, start(keys, deadline))
         self._flights.update(dict.fromkeys(keys, flight))
-        flight.work.add_done_callback(lambda _: self._land(flight))
+        flight.work.future.add_done_callback(lambda _: self._land(flight))
 
     def _land(self, flight: Flight[K, V]) -> None:
         """The work ended: its waiters read the outcome."""
         self._forget(flight)
-        if not flight.work.cancelled():
-            flight.work.exception()  # seen, even where every waiter failed for another reason first
+        flight.landed = True
+        try:
+            flight.values = flight.work.collect(flight.work.future.result())
+        except (Exception, asyncio.CancelledError) as error:
+            flight.error = error
         for waiter in flight.waiters:
             if not waiter.done():
                 waiter.set_result(None)

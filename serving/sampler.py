@@ -1,7 +1,7 @@
 """From an order to samples: cache, single flight, batcher. Knows nothing of HTTP or encoders."""
 
 import asyncio
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -11,19 +11,19 @@ from models.generator import Samples
 from models.latents import Drawn as LatentDraw
 from models.latents import draw
 from models.manifest import Signature
-from serving.batcher import Batcher
+from serving.batcher import Batcher, Generated, Source
 from serving.cache import SampleKey, value_bytes
 from serving.cache_memory import MemoryCache
 from serving.cache_redis import RedisCache
-from serving.flights import Flights
+from serving.flights import Flights, Work
 from serving.live import LiveModel
-from serving.offload import offload
+from serving.offload import INLINE_BYTES, offload
 from serving.orders import LatentOrder, Order
 from serving.schedule import Deadline
 
 INLINE_SEEDS = 32
 
-CacheState = Literal["hit", "partial", "miss", "bypass"]
+CacheState = Literal["hit", "partial", "miss", "bypass", "stock"]
 
 
 class Drawn(NamedTuple):
@@ -36,6 +36,7 @@ class Drawn(NamedTuple):
         cache: where they came from.
         queue_seconds: longest wait of those that were computed.
         inference_seconds: longest time from the first batch to the last.
+        png: the one sample encoded as it answers, where it was made ahead.
     """
 
     samples: Samples
@@ -44,6 +45,7 @@ class Drawn(NamedTuple):
     cache: CacheState
     queue_seconds: float
     inference_seconds: float
+    png: bytes | None = None
 
 
 class Fetched(NamedTuple):
@@ -69,30 +71,40 @@ class Sampler:
         batcher: runs what has to be computed.
         local: the tier in this process; None for no cache at all.
         shared: the tier across processes; None for none.
+        stock: gives what was made ahead, where an order leaves everything open; None for no stock.
     """
 
-    def __init__(self, batcher: Batcher, local: MemoryCache | None, shared: RedisCache | None) -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        local: MemoryCache | None,
+        shared: RedisCache | None,
+        stock: Callable[[Order], Drawn | None] | None = None,
+    ) -> None:
         self._batcher = batcher
         self._local = local
         self._shared = shared
+        self._stock = stock
         self._flights: Flights[SampleKey, Fetched] = Flights()
 
     async def sample(self, order: Order, deadline: Deadline) -> Drawn:
-        """Samples for seeds, from the cache where it has them.
+        """Samples for seeds, from the cache where it has them; where nobody chose the seed, perhaps of another one.
 
         Raises:
-            QueueFull, DeadlineExceeded: see Batcher.generate.
+            QueueFull, QueueTooLong, DeadlineExceeded: see Batcher.submit.
         """
+        if self._stock is not None and (ready := self._stock(order)) is not None:
+            return ready
         classes = await self._classes(order)
         keys = _keys(order, classes)
         distinct = dict.fromkeys(keys)
         form = order.model.form
         samples = self._local.find(distinct, form) if self._local else {}
         missing = [key for key in distinct if key not in samples]
-        fetched: dict[SampleKey, Fetched] = {}
+        fetched: Mapping[SampleKey, Fetched] = {}
         if missing:
-            work = partial(self._fetch, order.model, order.repeatable)
-            fetched = await self._flights.get(missing, deadline, work)
+            start = partial(self._start, order.model, order.repeatable)
+            fetched = await self._flights.get(missing, deadline, start)
             samples.update((key, one.sample) for key, one in fetched.items())
         only = samples[keys[0]][np.newaxis] if len(keys) == 1 else None  # a view: not copied
         size = len(keys) * value_bytes(form)
@@ -127,42 +139,40 @@ class Sampler:
             if cache is not None:
                 await cache.close()
 
-    async def _fetch(
+    def _start(
         self, model: LiveModel, repeatable: bool, keys: list[SampleKey], deadline: Deadline
-    ) -> dict[SampleKey, Fetched]:
-        """The work of one flight: the shared tier, then the network for the rest; the local tier keeps both.
+    ) -> Work[SampleKey, Fetched]:
+        """The work of one flight.
 
         What nobody chose the seeds of (not `repeatable`) nobody will ask for again: it must not push out what is.
         """
-        if not repeatable:
-            return await self._compute(model, keys, deadline)
+        kept = repeatable and (self._local is not None or self._shared is not None)
+        if kept and (self._shared is not None or len(keys) * value_bytes(model.form) > INLINE_BYTES):
+            task = asyncio.get_running_loop().create_task(self._fetch(model, keys, deadline))
+            return Work(task, _same, task.cancel)
+        job = self._batcher.submit(model, _source(model, keys), len(keys), deadline=deadline)
+        return Work(job.future, partial(self._collect, keys, kept), partial(self._batcher.leave, job))
+
+    def _collect(self, keys: list[SampleKey], kept: bool, made: Generated) -> dict[SampleKey, Fetched]:
+        """What one job made, by key; the local tier keeps it where it is worth it."""
+        if kept and self._local is not None:
+            self._local.put(dict(zip(keys, made.samples, strict=True)))
+        return _by_key(keys, made)
+
+    async def _fetch(self, model: LiveModel, keys: list[SampleKey], deadline: Deadline) -> dict[SampleKey, Fetched]:
+        """From the shared tier, then from the network for the rest; the local tier keeps both."""
         found = await self._shared.get_many(keys, model.form) if self._shared else {}
         fetched = {key: Fetched(sample, True, 0.0, 0.0) for key, sample in found.items()}
         missing = [key for key in keys if key not in found]
         if missing:
-            made = await self._compute(model, missing, deadline)
+            source = _source(model, missing)
+            made = _by_key(missing, await self._batcher.generate(model, source, len(missing), deadline=deadline))
             fetched.update(made)
             if self._shared:
                 self._shared.put_later({key: one.sample for key, one in made.items()}, model.form)
         if self._local:
             await self._local.put_many({key: one.sample for key, one in fetched.items()}, model.form)
         return fetched
-
-    async def _compute(
-        self, model: LiveModel, keys: Sequence[SampleKey], deadline: Deadline
-    ) -> dict[SampleKey, Fetched]:
-        classes = [key.class_idx for key in keys if key.class_idx is not None]
-        seeds = [key.seed for key in keys]
-
-        def source(start: int, stop: int) -> LatentDraw:
-            chosen = classes[start:stop] or None
-            return draw(model.manifest, seeds[start:stop], class_idx=chosen, truncation=keys[0].truncation)
-
-        made = await self._batcher.generate(model, source, len(keys), deadline=deadline)
-        return {
-            key: Fetched(sample, False, made.queue_seconds, made.inference_seconds)
-            for key, sample in zip(keys, made.samples, strict=True)
-        }
 
     async def _classes(self, order: Order) -> tuple[int, ...] | None:
         """Each sample's class: as asked, else as its seed draws it; None for an unconditional model."""
@@ -176,6 +186,29 @@ class Sampler:
             return "bypass"
         computed = sum(not one.shared for one in fetched)
         return "hit" if not computed else "miss" if computed == asked else "partial"
+
+
+def _source(model: LiveModel, keys: Sequence[SampleKey]) -> Source:
+    """Draws the latents of keys of one request; called on an engine's thread."""
+
+    def source(start: int, stop: int) -> LatentDraw:
+        part = keys[start:stop]
+        classes = [key.class_idx for key in part if key.class_idx is not None]
+        seeds = [key.seed for key in part]
+        return draw(model.manifest, seeds, class_idx=classes or None, truncation=keys[0].truncation)
+
+    return source
+
+
+def _by_key(keys: Sequence[SampleKey], made: Generated) -> dict[SampleKey, Fetched]:
+    return {
+        key: Fetched(sample, False, made.queue_seconds, made.inference_seconds)
+        for key, sample in zip(keys, made.samples, strict=True)
+    }
+
+
+def _same(fetched: dict[SampleKey, Fetched]) -> dict[SampleKey, Fetched]:
+    return fetched
 
 
 async def _draw(

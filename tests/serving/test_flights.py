@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from serving.flights import Flights
+from serving.flights import Flights, Work
 from serving.schedule import Deadline
 from tests.serving.kit import until
 
 
-class Work:
+class Works:
     """Work that ends when told to."""
 
     def __init__(self):
@@ -18,7 +18,11 @@ class Work:
         self.deadlines: list[Deadline] = []
         self.gate = asyncio.Event()
 
-    async def __call__(self, keys, deadline):
+    def __call__(self, keys, deadline):
+        task = asyncio.get_running_loop().create_task(self.run(keys, deadline))
+        return Work(task, lambda values: values, task.cancel)
+
+    async def run(self, keys, deadline):
         self.started.append(keys)
         self.deadlines.append(deadline)
         try:
@@ -33,7 +37,7 @@ class Work:
 
 @pytest.fixture
 async def work():
-    return Work()
+    return Works()
 
 
 def get(flights, work, *keys, at=10.0):
