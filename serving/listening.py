@@ -23,6 +23,7 @@ from serving.settings import Settings
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75  # longer than the 60 s that load balancers reuse a connection for
 YIELD_SECONDS = 0.002  # for others to take a connection first
+LAST_WORD_SECONDS = 0.25  # for a connection that was taken just before the end to ask
 NOBODY = struct.pack("i", 2**31 - 1)  # the number of connections of a process that takes none
 
 
@@ -53,7 +54,7 @@ class Acceptor:
     """Takes connections from a listening socket that other processes take from too; looks like an asyncio.Server.
 
     Args:
-        sock: bound.
+        sock: listening.
         protocol: makes one for each connection.
         shares: of all processes.
         connections: how many this process has now.
@@ -73,14 +74,13 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[Any]] = set()
         self._pause: asyncio.TimerHandle | None = None
-        sock.listen(BACKLOG)
         self._loop.add_reader(sock, self._ready)
 
     def close(self) -> None:
         """Take no more."""
         if self._pause is not None:
             self._pause.cancel()
-        else:
+        elif self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
         self._sock.close()
 
@@ -142,6 +142,20 @@ class HttpServer(uvicorn.Server):
             acceptor = Acceptor(sock, self._protocol, self._shares, lambda: len(self.server_state.connections))
             self.servers.append(acceptor)  # type: ignore[arg-type]  # it has what uvicorn calls: close, wait_closed
 
+    def finish(self, *, force: bool) -> None:
+        """Take no more connections, and end with the last answer; at once where `force`.
+
+        Other processes may take connections for a little longer, so one that was taken here and has not asked yet must
+        still be answered here.
+        """
+        for server in self.servers if self.started else ():
+            server.close()
+        self.force_exit = force
+        asyncio.get_running_loop().call_later(0 if force else LAST_WORD_SECONDS, self._exit)
+
+    def _exit(self) -> None:
+        self.should_exit = True
+
     def _protocol(self) -> asyncio.Protocol:
         return GuardedProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
@@ -166,7 +180,7 @@ def http_config(app: Any, settings: Settings, *, lifespan: Literal["on", "off"] 
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A bound socket: a port that is taken is an error before anything is loaded.
+    """A listening socket: a port that is taken is an error before anything is loaded; who comes until then waits.
 
     Raises:
         SettingsError: so it is; it names `setting`.
@@ -176,6 +190,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
         sock = socket.socket(family, kind, protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
+        sock.listen(BACKLOG)
     except OSError as error:
         raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror or error}", field=setting) from error
     sock.setblocking(False)
@@ -183,7 +198,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 
 
 def url(sock: socket.socket) -> str:
-    """Where a bound socket is reached."""
+    """Where a socket is reached."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

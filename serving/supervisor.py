@@ -45,7 +45,7 @@ class Supervisor:
         backend: what they ask.
         settings: of the server.
         repository: its models.
-        listening: descriptor of the bound socket that all of them take connections from.
+        listening: descriptor of the listening socket that all of them take connections from.
         folder: only this user's; holds the socket that they meet at.
     """
 

@@ -41,7 +41,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         slot: which of the workers it is, from 0.
         address: of the engine's process.
         max_frame_bytes: of what passes between them.
-        listening: file descriptor of the bound socket.
+        listening: file descriptor of the listening socket.
         shares: file descriptor of the connections' numbers.
         root: of the model repository.
         settings: of the server.
@@ -78,10 +78,7 @@ async def _run(task: Task) -> None:
     app = _app(task, link, metrics)
     server = HttpServer(http_config(app, task.settings), Shares(task.shares, task.settings.workers, task.slot))
 
-    def stop(force: bool) -> None:
-        server.should_exit, server.force_exit = True, force
-
-    link.obey(drain=app.drain, stop=stop)
+    link.obey(drain=app.drain, stop=lambda force: server.finish(force=force))
     asyncio.get_running_loop().add_reader(sys.stdin, _orphaned)
     try:
         await server.serve([socket.socket(fileno=task.listening)])
