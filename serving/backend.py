@@ -8,15 +8,17 @@ from functools import partial
 
 from models.repository import Repository, Version
 from models.runtime import available_cores, default_providers
+from serving.answers import encode_samples
 from serving.batcher import Batcher
 from serving.cache_memory import ByteLRU, MemoryCache
 from serving.cache_redis import RedisCache
 from serving.catalogue import verdict_fd
 from serving.live import LiveModel, LiveModels, load
 from serving.metrics import Metrics
-from serving.sampler import Sampler
+from serving.sampler import Drawn, Sampler
 from serving.schedule import Schedule
 from serving.settings import Settings
+from serving.stock import Stock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Backend:
         metrics: where numbers go.
         publisher: tells of what is served.
         engines: threads that run networks.
+        stock: what is made ahead; None for nothing.
     """
 
     live: LiveModels
@@ -36,17 +39,21 @@ class Backend:
     metrics: Metrics
     publisher: "Publisher"
     engines: int
+    stock: Stock | None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the repository from start to end; loading goes on while others are answered already."""
-        follower = asyncio.get_running_loop().create_task(self.live.follow())
+        tasks = [asyncio.get_running_loop().create_task(self.live.follow())]
+        if self.stock is not None:
+            tasks.append(asyncio.get_running_loop().create_task(self.stock.run()))
         try:
             yield
         finally:
-            follower.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await follower
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await self.sampler.close()
 
 
@@ -82,8 +89,11 @@ def create_backend(
     batcher = Batcher(schedule, observer=publisher)
     metrics.watch_queue(lambda: schedule.waiting, settings.max_queue_images, lambda: batcher.wait_seconds)
     local, shared = _caches(settings, metrics)
-    sampler = Sampler(batcher, local, shared)
-    return Backend(live=live, sampler=sampler, metrics=metrics, publisher=publisher, engines=engines)
+    stock = _stock(settings, batcher, live, metrics)
+    if stock is not None:
+        publisher.subscribe(stock.champions_changed)
+    sampler = Sampler(batcher, local, shared, None if stock is None else stock.take)
+    return Backend(live=live, sampler=sampler, metrics=metrics, publisher=publisher, engines=engines, stock=stock)
 
 
 class Publisher:
@@ -138,6 +148,18 @@ class Publisher:
     def _tell(self) -> None:
         for changed in self._subscribers:
             changed()
+
+
+def _stock(settings: Settings, batcher: Batcher, live: LiveModels, metrics: Metrics) -> Stock | None:
+    if settings.stock_images == 0:
+        return None
+    return Stock(batcher, limit=settings.stock_images, champions=lambda: live.champions, encode=_png, observer=metrics)
+
+
+def _png(model: LiveModel, drawn: Drawn) -> bytes | None:
+    if model.manifest.kind != "image":
+        return None
+    return encode_samples(model, drawn, "png", truncation=None).body
 
 
 def _caches(settings: Settings, metrics: Metrics) -> tuple[MemoryCache | None, RedisCache | None]:

@@ -206,6 +206,11 @@ class LiveModels:
         """Everything in memory, champions first."""
         return [*self._champions.values(), *self._others.values()]
 
+    @property
+    def champions(self) -> list[LiveModel]:
+        """The models that answer for their names now."""
+        return list(self._champions.values())
+
     def champion(self, name: str) -> LiveModel | None:
         """The model that answers for a name now."""
         return self._champions.get(name)

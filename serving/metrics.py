@@ -104,6 +104,17 @@ class Metrics:
         """A worker ended unasked and is started again."""
         self._worker_restarts.inc()
 
+    # Stock: the StockObserver of serving.stock.
+
+    def stocked(self, model: str, images: int) -> None:
+        """So many images of a model are ready."""
+        self._stock_images.labels(model).set(images)
+        self._stock_served.labels(model)  # so that the first one is an increase
+
+    def stock_served(self, model: str) -> None:
+        """An image made ahead was handed out."""
+        self._stock_served.labels(model).inc()
+
     # Cache: the CacheObserver of serving.cache.
 
     def looked_up(self, tier: Literal["local", "redis"], result: Literal["hit", "miss", "error"], images: int) -> None:
@@ -222,6 +233,10 @@ class Metrics:
         )
         for reason in ("full", "wait", "deadline"):
             self._rejected_images.labels(reason)
+        self._stock_images = Gauge("genserve_stock_images", "Images made ahead.", ("model",), registry=registry)
+        self._stock_served = Counter(
+            "genserve_stock_served", "Images made ahead that answered a request.", ("model",), registry=registry
+        )
         self._images_generated = Counter(
             "genserve_images_generated", "Samples that engines computed.", ("model",), registry=registry
         )

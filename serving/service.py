@@ -15,7 +15,7 @@ from serving.alarm import Alarm
 from serving.answers import Answer, encode_samples, encode_walk
 from serving.asgi import Headers, Incoming, Reply
 from serving.errors import DeadlineExceeded, WrongMediaType
-from serving.formats import choose_format
+from serving.formats import MEDIA_TYPES, choose_format
 from serving.live import LiveModel
 from serving.metrics import Metrics
 from serving.orders import Order, order_samples, order_walk
@@ -104,6 +104,8 @@ class Service:
         if kept is not None:
             return self.respond(model, kept[0], kept[1], 0.0, more)
         drawn = await self.within(deadline, self.sampler.sample(order, deadline))
+        if drawn.png is not None and form == "png":
+            return self.respond(model, drawn, Answer(drawn.png, MEDIA_TYPES[form]), 0.0, more)
         answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=order.truncation)
         if order.repeatable:
             nothing = drawn.samples[:0].copy()  # a view would keep all samples alive beside their encoding

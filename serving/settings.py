@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         redis_timeout_seconds: the most that Redis may cost a request.
         cache_bytes: bound of the in-process cache; 0 for no cache at all, Redis included.
         cache_ttl_seconds: how long a cached sample is kept.
-        stock_images: fresh images kept ready for requests without a seed.
+        stock_images: fresh images kept ready, over all models, for requests of one image without a seed; 0 for none.
         allow_unjudged: serve versions without a passing verdict, loudly.
         api_keys_file: file of API keys; None for an open server.
         trusted_keys: public keys that models must be signed with.
@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_timeout_seconds: PositiveSeconds = 0.02
     cache_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
     cache_ttl_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
-    stock_images: Annotated[int, Meta(ge=0)] = 0
+    stock_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     allow_unjudged: bool = False
     api_keys_file: str | None = None
     trusted_keys: str | None = None
@@ -191,7 +191,6 @@ def _check(settings: Settings) -> None:
             field="GENSERVE_MAX_IMAGES",
         )
     unsupported = {
-        "stock_images": (settings.stock_images != 0, "this version keeps no stock; only 0 is supported"),
         "api_keys_file": (settings.api_keys_file is not None, "this version has no API keys; leave it unset"),
         "trusted_keys": (settings.trusted_keys is not None, "this version checks no signatures; leave it unset"),
     }

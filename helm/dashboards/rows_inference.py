@@ -132,4 +132,25 @@ def cache() -> list[Builder[Panel]]:
             unit="bool_yes_no",
             width=8,
         ),
+        *_stock(),
+    ]
+
+
+def _stock() -> list[Builder[Panel]]:
+    served = f"rate(genserve_stock_served_total{{{POD}}}[{WINDOW}])"
+    return [
+        lines(
+            "Stock",
+            "Images made ahead and ready, by model. It empties in a burst, and fills while an engine is idle.",
+            [Query(expr=f"sum by (model) (genserve_stock_images{{{POD}}}) or on() vector(0)", legend="{{model}}")],
+            unit="suffix:images",
+            width=12,
+        ),
+        lines(
+            "Answered from the stock",
+            "Requests a second without a seed that found an image ready.",
+            [Query(expr=f"sum by (model) ({served}) or on() vector(0)", legend="{{model}}")],
+            unit="suffix:images/s",
+            width=12,
+        ),
     ]

@@ -80,6 +80,7 @@ SETTINGS: Values = {
         "drainSeconds": 0,
         "cacheBytes": 17_179_869_184,
         "cacheTtlSeconds": 31_536_000,
+        "stockImages": 500,
         "redisTimeoutSeconds": 0.015,
         "allowUnjudged": True,
         "logFormat": "console",

@@ -26,7 +26,6 @@ KUBERNETES = "1.37"
 CUSTOM = {"ServiceMonitor"}  # of the Prometheus operator: no schema of Kubernetes' own
 OWNED = {"host", "port", "models", "metrics_port", "redis_url"}  # set by other values of the chart
 NOT_OFFERED = {
-    "stock_images",
     "api_keys_file",
     "trusted_keys",
     "data",

@@ -125,9 +125,7 @@ def test_what_kubernetes_injects_is_ignored():
     assert load(**injected) == Settings()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("STOCK_IMAGES", "5"), ("API_KEYS_FILE", "keys"), ("TRUSTED_KEYS", "k.pub")]
-)
+@pytest.mark.parametrize(("name", "value"), [("API_KEYS_FILE", "keys"), ("TRUSTED_KEYS", "k.pub")])
 def test_what_is_not_supported_yet_is_refused(name, value):
     """A setting that would change nothing is not accepted in silence."""
     with pytest.raises(SettingsError, match="this version"):

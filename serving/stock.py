@@ -1,0 +1,187 @@
+"""Fresh images made ahead in idle time, each handed out once. Knows nothing of HTTP, caches or how images are encoded.
+
+A lone request without a seed is then answered at once, and a burst finds something to begin with. An image of the stock
+is what its seed gives, like any other: who asks for that seed again gets the same bytes. While anyone waits, or all
+engines are busy, nothing is made.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from models.latents import MAX_SEED, draw
+from models.latents import Drawn as LatentDraw
+from serving.batcher import Batcher
+from serving.live import LiveModel
+from serving.orders import Order
+from serving.sampler import Drawn
+from serving.schedule import Deadline
+
+IDLE_SECONDS = 0.003  # an engine is idle if it is so at two looks this far apart
+BUSY_SECONDS = 0.05  # most between two looks
+FILL_SECONDS = 60.0  # an image that takes longer is given up
+FAILED_SECONDS = 1.0  # before the next try
+FORGETTING = 0.995  # weight that an earlier request keeps at each later one, as a sign of demand
+UNEVEN_SHARE = 0.1  # of the stock may be on the wrong shelf before something is thrown away
+
+log = structlog.get_logger("genserve.stock")
+
+
+class StockObserver(Protocol):
+    """Whoever publishes the stock; called on the event loop."""
+
+    def stocked(self, model: str, images: int) -> None:
+        """So many images of a model are ready."""
+        ...
+
+    def stock_served(self, model: str) -> None:
+        """One of them was handed out."""
+        ...
+
+
+class Key(NamedTuple):
+    """What an image is of: it is handed out only for exactly this."""
+
+    name: str
+    digest: str
+    numerics: str
+
+
+def _key(model: LiveModel) -> Key:
+    return Key(model.version.name, model.manifest.digest, model.numerics)
+
+
+class Stock:
+    """A bounded number of images, shared among the champions by recent demand.
+
+    Args:
+        batcher: makes them.
+        limit: images, over all models.
+        champions: the models that answer for their names now.
+        encode: the PNG of one image, as it answers; callable from any thread; None where the model makes no images.
+        observer: told of every change.
+    """
+
+    def __init__(
+        self,
+        batcher: Batcher,
+        *,
+        limit: int,
+        champions: Callable[[], Sequence[LiveModel]],
+        encode: Callable[[LiveModel, Drawn], bytes | None],
+        observer: StockObserver,
+    ) -> None:
+        self._batcher = batcher
+        self._limit = limit
+        self._champions = champions
+        self._encode = encode
+        self._observer = observer
+        self._shelves: dict[Key, deque[Drawn]] = {}
+        self._demand: dict[str, float] = {}
+        self._changed = asyncio.Event()
+
+    def __len__(self) -> int:
+        return sum(len(shelf) for shelf in self._shelves.values())
+
+    def take(self, order: Order) -> Drawn | None:
+        """An image for an order of one image that leaves everything open; None where there is none, or it does not."""
+        if order.repeatable or len(order.seeds) != 1 or order.class_idx is not None or order.truncation is not None:
+            return None
+        key = _key(order.model)
+        shelf = self._shelves.get(key)
+        if shelf is None:  # no champion
+            return None
+        for name in self._demand:
+            self._demand[name] *= FORGETTING
+        self._demand[key.name] = self._demand.get(key.name, 0.0) + 1.0
+        self._changed.set()
+        if not shelf:
+            return None
+        drawn = shelf.popleft()
+        self._observer.stocked(key.name, len(shelf))
+        self._observer.stock_served(key.name)
+        return drawn
+
+    def champions_changed(self) -> None:
+        """There may be new champions: what is kept of old ones goes."""
+        champions = {_key(model) for model in self._champions()}
+        for key in self._shelves.keys() - champions:
+            del self._shelves[key]
+            self._observer.stocked(key.name, 0)
+        for key in champions - self._shelves.keys():
+            self._shelves[key] = deque()
+            self._observer.stocked(key.name, 0)
+        self._demand = {key.name: self._demand.get(key.name, 0.0) for key in champions}
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Fill the shelves in idle time, until cancelled."""
+        quiet = False
+        while True:
+            self._changed.clear()
+            model = self._wanted()
+            if model is None:
+                await self._changed.wait()
+                quiet = False
+            elif not (quiet and self._batcher.spare):
+                await self._wait_until_quiet()
+                quiet = True
+            else:
+                try:
+                    await self._fill(model)
+                except Exception:  # whatever it was, requests find out by themselves, and the next try comes later
+                    log.warning("the stock could not be filled", model=str(model.version), exc_info=True)
+                    await asyncio.sleep(FAILED_SECONDS)
+
+    async def _wait_until_quiet(self) -> None:
+        pause = IDLE_SECONDS
+        while True:
+            if self._batcher.spare:
+                await asyncio.sleep(IDLE_SECONDS)
+                if self._batcher.spare:
+                    return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, BUSY_SECONDS)
+
+    def _wanted(self) -> LiveModel | None:
+        """The model that has the least of its share; None where all have theirs."""
+        champions = {_key(model): model for model in self._champions()}
+        shelves = {key: shelf for key, shelf in self._shelves.items() if key in champions}
+        if not shelves:
+            return None
+        weights = {key: self._demand[key.name] + 1.0 / len(shelves) for key in shelves}
+        whole = sum(weights.values())
+        missing = {key: self._limit * weights[key] / whole - len(shelf) for key, shelf in shelves.items()}
+        least = max(missing, key=missing.__getitem__)
+        if len(self) >= self._limit:
+            if missing[least] < max(1.0, UNEVEN_SHARE * self._limit):
+                return None
+            most = min(missing, key=missing.__getitem__)
+            shelves[most].popleft()
+            self._observer.stocked(most.name, len(shelves[most]))
+        return champions[least]
+
+    async def _fill(self, model: LiveModel) -> None:
+        """One image more: whoever comes meanwhile waits for no more than that."""
+        seed = secrets.randbelow(MAX_SEED + 1)
+        latents: list[LatentDraw] = []
+
+        def source(start: int, stop: int) -> LatentDraw:
+            latents.append(draw(model.manifest.signature, [seed]))
+            return latents[0]
+
+        deadline = Deadline(time.monotonic() + FILL_SECONDS)
+        made = await self._batcher.generate(model, source, 1, deadline=deadline)
+        class_idx = latents[0].class_idx
+        classes = None if class_idx is None else tuple(class_idx.tolist())
+        drawn = Drawn(made.samples.copy(), (seed,), classes, "stock", 0.0, 0.0)  # a view would keep its batch alive
+        drawn = drawn._replace(png=await asyncio.to_thread(self._encode, model, drawn))
+        shelf = self._shelves.get(_key(model))
+        if shelf is not None:  # else it was promoted away meanwhile
+            shelf.append(drawn)
+            self._observer.stocked(model.version.name, len(shelf))

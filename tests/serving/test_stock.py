@@ -1,0 +1,161 @@
+"""Images made ahead: through the application, and alone."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from models.latents import Drawn
+from models.repository import Repository
+from models.testkit import promote_tiny, tiny_signature
+from serving.app import create_app
+from serving.batcher import Batcher
+from serving.live import load
+from serving.metrics import Metrics
+from serving.schedule import Deadline, Schedule
+from serving.stock import Stock
+from tests.serving.kit import Gated, Log, running, until
+
+NEVER = Deadline(1e12)
+
+
+def stock_of(app, model):
+    line = f'genserve_stock_images{{model="{model}"}} '
+    text = app.service.metrics.exposition().decode()
+    return next((float(row.rsplit(" ", 1)[1]) for row in text.splitlines() if row.startswith(line)), 0.0)
+
+
+@pytest.fixture
+def stocked(settings):
+    return msgspec.structs.replace(settings, stock_images=8)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A grey model and one with classes, in a repository that may change."""
+    repository = Repository(tmp_path)
+    promote_tiny(repository, "tiny", seed=0)
+    promote_tiny(repository, "classes", signature=tiny_signature(classes=4, shape=(8, 6, 3)))
+    return repository
+
+
+async def full(app, **images):
+    await until(lambda: {name: stock_of(app, name) for name in images} == images)
+
+
+class Watched(Batcher):
+    """Counts how often somebody looks whether there is anything to spare."""
+
+    looks = 0
+
+    @property
+    def spare(self):
+        self.looks += 1
+        return super().spare
+
+
+def _zeros(start, stop):
+    return Drawn(np.zeros((stop - start, 1), np.float32), None)
+
+
+async def test_a_request_without_a_seed_is_answered_from_the_stock(two, stocked):
+    """As a PNG and in another format, with a class where there are any; its seed gives the same bytes again."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        for wish in ({"model": "tiny"}, {"model": "classes"}, {"model": "classes", "format": "json"}):
+            answer = await client.post("/sample", json=wish)
+            assert answer.headers["x-cache"] == "stock"
+            again = await client.post("/sample", json={**wish, "seed": int(answer.headers["x-seed"])})
+            assert again.content == answer.content
+            assert again.headers["x-cache"] != "stock"
+        text = app.service.metrics.exposition().decode()
+        assert 'genserve_stock_served_total{model="classes"} 2.0' in text
+
+
+async def test_no_image_is_handed_out_twice_and_the_stock_is_filled_again(two, stocked):
+    """Forty requests, forty seeds."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        answers = await asyncio.gather(*(client.post("/sample", json={}) for _ in range(40)))
+        assert len({answer.headers["x-seed"] for answer in answers}) == 40
+        assert sum(answer.headers["x-cache"] == "stock" for answer in answers) >= 4
+        await until(lambda: stock_of(app, "tiny") + stock_of(app, "classes") == 8)
+
+
+@pytest.mark.parametrize("wish", [{"num_images": 2}, {"class_idx": 1}, {"truncation": 0.5}, {"seed": 3}])
+async def test_who_asks_for_anything_in_particular_is_not_answered_from_the_stock(two, stocked, wish):
+    """Several images, a class, a truncation, a seed."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        answer = await client.post("/sample", json={"model": "classes", **wish})
+        assert answer.status_code == 200
+        assert answer.headers["x-cache"] != "stock"
+
+
+async def test_the_stock_follows_demand(two, stocked):
+    """After a hundred requests for one model nearly all of the stock is of that one, and never more than the bound."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        for _ in range(100):
+            await client.post("/sample", json={"model": "tiny"})
+            assert stock_of(app, "tiny") + stock_of(app, "classes") <= 8
+        await until(lambda: stock_of(app, "tiny") >= 7)
+
+
+async def test_a_promotion_empties_the_shelf(two, stocked):
+    """The new champion's first image is its own."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        promote_tiny(two, "tiny", seed=1)
+        await app.service.live.refresh()
+        answer = await client.post("/sample", json={"model": "tiny"})
+        assert answer.headers["x-model"] == "tiny@2"
+        again = await client.post("/sample", json={"model": "tiny", "seed": int(answer.headers["x-seed"])})
+        assert again.content == answer.content
+        await until(lambda: stock_of(app, "tiny") >= 4)
+
+
+async def test_vectors_have_a_stock_too(tmp_path, stocked):
+    """In JSON."""
+    repository = Repository(tmp_path)
+    promote_tiny(repository, "vector", signature=tiny_signature(kind="vector"))
+    app = create_app(msgspec.structs.replace(stocked, default_model=None), repository)
+    async with running(app) as client:
+        await full(app, vector=8)
+        answer = await client.post("/sample", json={})
+        assert answer.headers["x-cache"] == "stock"
+        again = await client.post("/sample", json={"seed": int(answer.headers["x-seed"])})
+        assert again.json() == answer.json()
+
+
+async def test_nothing_is_made_ahead_while_anyone_waits(zoo):
+    """Both engines are busy and one request waits: the stock gets nothing until that is over."""
+    network = Gated()
+    model = replace(load(zoo, zoo.resolve("tiny")), generator=network)
+    batcher = Watched(Schedule(max_queue_images=64, max_batch_images=16, engines=2), observer=Log())
+    stock = Stock(batcher, limit=2, champions=lambda: [model], encode=lambda *_: None, observer=Metrics())
+    callers = []
+    for batches in (1, 2, 2):
+        callers.append(asyncio.create_task(batcher.generate(model, _zeros, 1, deadline=NEVER)))
+        await until(lambda batches=batches: len(network.batches) == batches)
+    stock.champions_changed()
+    filling = asyncio.create_task(stock.run())
+    await until(lambda: batcher.looks >= 5)
+    assert len(network.batches) == 2
+    network.release(3)
+    await asyncio.gather(*callers)
+    network.release(2)
+    await until(lambda: len(stock) == 2)
+    assert len(network.batches) == 5
+    filling.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await filling
+    batcher.close()
