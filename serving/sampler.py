@@ -11,7 +11,7 @@ from models.generator import Samples
 from models.latents import Drawn as LatentDraw
 from models.latents import draw
 from models.manifest import Signature
-from serving.batcher import Batcher, Generated, Source
+from serving.batcher import Batcher, Generated
 from serving.cache import SampleKey, value_bytes
 from serving.cache_memory import MemoryCache
 from serving.cache_redis import RedisCache
@@ -62,6 +62,41 @@ class Fetched(NamedTuple):
     shared: bool
     queue_seconds: float
     inference_seconds: float
+
+
+class Latents:
+    """What keys of one request draw, on whichever thread asks first.
+
+    NumPy lets go of Python's lock in every draw, and an engine's thread waits long to get it back from a busy event
+    loop. So the few of a small request are drawn by the event loop, once the queue has taken them; many, as they run.
+
+    Args:
+        model: whose.
+        keys: one for each sample, all of one truncation.
+    """
+
+    __slots__ = ("_drawn", "_keys", "_model")
+
+    def __init__(self, model: LiveModel, keys: Sequence[SampleKey]) -> None:
+        self._model = model
+        self._keys = keys
+        self._drawn: LatentDraw | None = None
+
+    def draw(self) -> None:
+        """Draw them all now."""
+        self._drawn = self._draw(self._keys)
+
+    def __call__(self, start: int, stop: int) -> LatentDraw:
+        """Those of samples [start, stop)."""
+        if self._drawn is None:
+            return self._draw(self._keys[start:stop])
+        z, class_idx = self._drawn
+        return LatentDraw(z[start:stop], None if class_idx is None else class_idx[start:stop])
+
+    def _draw(self, keys: Sequence[SampleKey]) -> LatentDraw:
+        classes = [key.class_idx for key in keys if key.class_idx is not None]
+        seeds = [key.seed for key in keys]
+        return draw(self._model.manifest, seeds, class_idx=classes or None, truncation=keys[0].truncation)
 
 
 class Sampler:
@@ -150,7 +185,10 @@ class Sampler:
         if kept and (self._shared is not None or len(keys) * value_bytes(model.form) > INLINE_BYTES):
             task = asyncio.get_running_loop().create_task(self._fetch(model, keys, deadline))
             return Work(task, _same, task.cancel)
-        job = self._batcher.submit(model, _source(model, keys), len(keys), deadline=deadline)
+        latents = Latents(model, keys)
+        job = self._batcher.submit(model, latents, len(keys), deadline=deadline)
+        if len(keys) <= INLINE_SEEDS:
+            latents.draw()
         return Work(job.future, partial(self._collect, keys, kept), partial(self._batcher.leave, job))
 
     def _collect(self, keys: list[SampleKey], kept: bool, made: Generated) -> dict[SampleKey, Fetched]:
@@ -165,7 +203,7 @@ class Sampler:
         fetched = {key: Fetched(sample, True, 0.0, 0.0) for key, sample in found.items()}
         missing = [key for key in keys if key not in found]
         if missing:
-            source = _source(model, missing)
+            source = Latents(model, missing)
             made = _by_key(missing, await self._batcher.generate(model, source, len(missing), deadline=deadline))
             fetched.update(made)
             if self._shared:
@@ -186,18 +224,6 @@ class Sampler:
             return "bypass"
         computed = sum(not one.shared for one in fetched)
         return "hit" if not computed else "miss" if computed == asked else "partial"
-
-
-def _source(model: LiveModel, keys: Sequence[SampleKey]) -> Source:
-    """Draws the latents of keys of one request; called on an engine's thread."""
-
-    def source(start: int, stop: int) -> LatentDraw:
-        part = keys[start:stop]
-        classes = [key.class_idx for key in part if key.class_idx is not None]
-        seeds = [key.seed for key in part]
-        return draw(model.manifest, seeds, class_idx=classes or None, truncation=keys[0].truncation)
-
-    return source
 
 
 def _by_key(keys: Sequence[SampleKey], made: Generated) -> dict[SampleKey, Fetched]:

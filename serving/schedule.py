@@ -2,7 +2,8 @@
 
 Work-conserving: an idle engine always gets something while anything waits, and nothing is ever held back to fill a
 batch; batches form from what queues while engines are busy. Images are counted, not requests. A batch holds images of
-one group and is bounded in time: a chunk, see serving.speed. So nobody ever waits for the whole of a large ticket.
+one group. Beside a ticket that is longer than a chunk (see serving.speed) every batch is one chunk at most, so nobody
+ever waits for the whole of a large ticket; where all are short, batches are as large as the network is proven for.
 
 Relaxed, while all that waits can be done before the earliest deadline: groups take turns, and in each group the
 shortest tickets and those due first take turns. So neither can starve the other, what is short never waits behind what
@@ -83,7 +84,9 @@ class Schedule:
         self._arrived += 1
         ticket.number = self._arrived
         ticket.line = line
+        ticket.long = ticket.images > ticket.group.speed.chunk
         line.tickets += 1
+        line.long += ticket.long
         line.push(ticket)
         work = self._due.get(ticket.bucket)
         if work is None:
@@ -108,7 +111,9 @@ class Schedule:
             line, pressed = self._choose(now)
             speed = line.group.speed
             line.unit_seconds = self._unit_seconds(speed)
-            room = min(self.max_batch_images, speed.chunk, -(-line.waiting // max(1, self.idle_engines)))
+            room = min(self.max_batch_images, -(-line.waiting // max(1, self.idle_engines)))
+            if line.long:
+                room = min(room, speed.chunk)
             shares: dict[Ticket, int] = {}
             if not pressed and self._short_turn(line):
                 taken = self._fill(line, room, line.shortest, shares, whole=True)
@@ -234,6 +239,7 @@ class Schedule:
         """The ticket is no longer in the queue."""
         ticket.line = None
         line.tickets -= 1
+        line.long -= ticket.long
         self._count(ticket, line, -ticket.waiting)
         due = self._due[ticket.bucket]
         due[0] -= 1

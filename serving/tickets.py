@@ -53,6 +53,7 @@ class Ticket:
     margin_seconds: float = 0.0  # what the answer needs after the last image
     unit_seconds: float = 0.0  # of engine time for each image, as expected at arrival
     bucket: int = 0  # of its due time, at arrival
+    long: bool = False  # whether it was more than a chunk, at arrival
     line: "Line | None" = None  # where it waits
 
     @property
@@ -107,13 +108,14 @@ class Line:
     A ticket has one entry in one heap. Removed tickets stay until they come to a heap's top.
     """
 
-    __slots__ = ("group", "heaps", "removed", "served_class", "tickets", "unit_seconds", "waiting")
+    __slots__ = ("group", "heaps", "long", "removed", "served_class", "tickets", "unit_seconds", "waiting")
 
     def __init__(self, group: Group, unit_seconds: float) -> None:
         self.group = group
         self.unit_seconds = unit_seconds  # engine time of an image in a full batch, as it is known now
         self.waiting = 0  # images
         self.tickets = 0
+        self.long = 0  # tickets of more than a chunk
         self.removed = 0  # tickets, since they were last cleared away
         self.served_class = ANY_CLASS  # of the shortest, since those due first had their turn
         self.heaps: list[list[Entry]] = []

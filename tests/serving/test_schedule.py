@@ -67,6 +67,16 @@ def test_a_batch_is_bounded_in_time_and_in_images():
         assert take(queue) == [(one, 0, images)]
 
 
+def test_short_tickets_alone_fill_a_batch():
+    """20 single images of the slow network, whose chunk is 2: 16 of them; when a long one waits too, 2."""
+    queue, network = schedule(), slow()
+    short = put(queue, *[ticket(1, network) for _ in range(20)])
+    assert [one for one, _, _ in take(queue)] == list(short[:16])
+    long = put(queue, ticket(256, network, 1.0e8))
+    assert [one for one, _, _ in take(queue)] == list(short[16:18])
+    assert take(queue) == [(long, 0, 2)]
+
+
 def test_short_tickets_pass_a_long_one_and_leave_it_every_other_batch():
     """Single images that come after 256 have the next batch for themselves; then it is the long one's turn again."""
     queue, network = schedule(), fast()
