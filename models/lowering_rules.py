@@ -163,26 +163,46 @@ def _unary(walk: Walk, node: onnx.NodeProto) -> Rows | None:
 
 
 def _binary(walk: Walk, node: onnx.NodeProto) -> Rows | None:
-    """A function of two maps, or of a map and a constant for all values or for each channel."""
-    first, second = (walk.known(name) for name in node.input) if len(node.input) == 2 else (None, None)
-    if first is not None and second is not None:
-        return _of_maps(walk, node, first, second)
-    rows = first if first is not None else second
-    other = walk.constants.get(node.input[1 if first is not None else 0])
-    if rows is None or other is None:
+    """A function of two maps, or of a map and one value for all of it or for each channel."""
+    if len(node.input) != 2:
         return None
-    if other.size == 1 and other.ndim <= 4:
-        name = walk.sheet.constant(other.reshape(()))
-    elif rows.layout == NCHW and other.shape[-3:] == (rows.channels, 1, 1) and other.size == rows.channels:
-        rows, name = _by_channel(walk, rows), walk.sheet.constant(other.reshape(-1))
+    first, second = (walk.known(name) for name in node.input)
+    if first is not None and second is not None and first.shape == second.shape:
+        return _of_maps(walk, node, first, second)
+    leads = first is not None and (second is None or second.extent == (1, 1))
+    rows, other = (first, node.input[1]) if leads else (second, node.input[0])
+    prepared = None if rows is None else _operand(walk, rows, other)
+    if prepared is None:
+        return None
+    rows, name = prepared
+    return walk.sheet.map(rows, node.op_type, name, first=leads)
+
+
+def _operand(walk: Walk, rows: Rows, name: str) -> tuple[Rows, str] | None:
+    """A map and the other operand of a pointwise node, both shaped so that they fit; None where they cannot be."""
+    sheet, constant = walk.sheet, walk.constants.get(name)
+    if constant is not None and constant.size == 1 and constant.ndim <= 4:
+        return rows, sheet.constant(constant.reshape(()))
+    if rows.layout != NCHW or rows.channels == 1:
+        return None
+    if constant is not None:
+        if constant.shape[-3:] != (rows.channels, 1, 1) or constant.size != rows.channels:
+            return None
+        parts = [sheet.reshape(part.name, -1, rows.channels) for part in rows.parts]
+        other = sheet.constant(constant.reshape(-1))
+    elif walk.extents(name)[1:] == (rows.channels, 1, 1):  # for each image its own, as of its class
+        walk.settle(name)
+        parts = [sheet.reshape(part.name, -1, part.count, rows.channels) for part in rows.parts]
+        other = sheet.reshape(name, -1, 1, rows.channels)
     else:
         return None
-    return walk.sheet.map(rows, node.op_type, name, first=first is not None)
+    shaped = (Part(part, old.count) for part, old in zip(parts, rows.parts, strict=True))
+    return replace(rows, parts=tuple(shaped)), other
 
 
 def _of_maps(walk: Walk, node: onnx.NodeProto, first: Rows, second: Rows) -> Rows | None:
     """A function of two maps of one shape, each brought into plain order first."""
-    if first.shape != second.shape or first.layout != second.layout:
+    if first.layout != second.layout:
         return None
     result = walk.sheet.emit(node.op_type, walk.sheet.ordered(first), walk.sheet.ordered(second))
     index = np.arange(first.index.size).reshape(first.extent)

@@ -1,35 +1,29 @@
 """A lowered generator computes what the original computes, whatever its layers."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bench import reference_models
 from models import lowering_rules
+from models.foreign import adopt
+from models.generator import Generator
+from models.latents import draw
 from models.lowering import lower
-from models.lowering_forms import doubling_kernel, windowed
-from models.lowering_rows import Rows, Sheet
+from models.lowering_rows import Rows
 from models.lowering_walk import Form
-from models.lowering_winograd import SHARES, WINDOWS, centred, paired
-from models.places import ZOO
+from models.lowering_winograd import SHARES, WINDOWS
+from models.manifest import Classes
+from models.repository import ZOO
 from models.runtime import make_session
 
 Z_DIM = 8
 WANTED: tuple[Form, ...] = ("fastest", "windows")
-FORMS = {
-    "windowed": windowed,
-    "paired windows": partial(paired, columns=WINDOWS),
-    "paired shares": partial(paired, columns=SHARES),
-    "centred windows": partial(centred, columns=WINDOWS),
-    "centred shares": partial(centred, columns=SHARES),
-}
+THREE = Classes(names=("a", "b", "c"), frequencies=(0.5, 0.25, 0.25))
 Weights = NDArray[np.float32]
 
 
@@ -93,52 +87,6 @@ def _ops(model: onnx.ModelProto) -> set[str]:
     return {node.op_type for node in model.graph.node}
 
 
-# Forms
-
-
-def _by_form(name: str, kernel: Weights, bias: Weights | None, extent: tuple[int, int], source: Weights) -> Weights:
-    """What a form makes of a map."""
-    sheet = Sheet(set())
-    rows: Rows = sheet.rows_of("map", (kernel.shape[0], *extent))
-    sheet.settle(FORMS[name](sheet, rows, kernel, bias), "out")
-    ports = [helper.make_tensor_value_info(port, TensorProto.FLOAT, None) for port in ("map", "out")]
-    graph = helper.make_graph(sheet.nodes, "g", ports[:1], ports[1:], sheet.tensors)
-    graph.input[0].type.tensor_type.shape.dim.add().dim_param = "batch"
-    for side in (kernel.shape[0], *extent):
-        graph.input[0].type.tensor_type.shape.dim.add().dim_value = side
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    return make_session(model.SerializeToString()).run(None, {"map": source})[0]
-
-
-def _directly(kernel: Weights, bias: Weights | None, source: Weights) -> Weights:
-    """A transposed convolution of stride 2 and padding 1, by its definition, in float64."""
-    count, _, height, width = source.shape
-    out = np.zeros((count, kernel.shape[1], 2 * height + 2, 2 * width + 2))
-    for y, x, ky, kx in np.ndindex(height, width, 4, 4):
-        out[:, :, 2 * y + ky, 2 * x + kx] += source[:, :, y, x].astype(np.float64) @ kernel[:, :, ky, kx]
-    return out[:, :, 1:-1, 1:-1] + (0 if bias is None else bias[:, None, None])
-
-
-@pytest.mark.parametrize("name", FORMS)
-@settings(max_examples=25, deadline=None)
-@given(
-    channels=st.tuples(st.sampled_from([1, 3, 16, 64]), st.sampled_from([1, 2, 3, 16, 64])),
-    extent=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    biased=st.booleans(),
-)
-def test_each_form_is_the_transposed_convolution(
-    name: str, channels: tuple[int, int], extent: tuple[int, int], biased: bool
-) -> None:
-    """For any channels and any extent: odd ones, single rows and single pixels too."""
-    inputs, outputs = channels
-    kernel = _random(inputs, outputs, 4, 4)
-    if name.startswith("centred"):
-        kernel = doubling_kernel(_random(outputs, inputs, 3, 3))
-    bias = _random(outputs, seed=3) if biased else None
-    source = _random(2, inputs, *extent, seed=4)
-    _close(_by_form(name, kernel, bias, extent, source), _directly(kernel, bias, source))
-
-
 def test_every_form_is_chosen_for_some_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few nodes for small layers, sums of shares on small maps, windows on large ones; images stay as they are."""
     chosen: list[str] = []
@@ -166,9 +114,6 @@ def test_every_form_is_chosen_for_some_shape(monkeypatch: pytest.MonkeyPatch) ->
     lower(_doubled(64, 64, (7, 7)))
     lower(_doubled(64, 64, (14, 14)))
     assert chosen == ["windowed", f"centred {SHARES}", f"paired {WINDOWS}"]
-
-
-# Layers
 
 
 @pytest.mark.parametrize("form", WANTED)
@@ -306,6 +251,28 @@ def test_pointwise_nodes_keep_the_layout(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", WANTED)
+def test_scales_of_a_class_keep_the_layout(form: Form) -> None:
+    """A conditional normalisation: each image has its own scale and shift for each channel."""
+    nodes = [
+        helper.make_node("MatMul", ["z", "to_scale"], ["s1"]),
+        helper.make_node("Unsqueeze", ["s1", "axes"], ["scale"]),
+        helper.make_node("Gemm", ["z", "to_shift"], ["s2"]),
+        helper.make_node("Reshape", ["s2", "wide"], ["shift"]),
+        _transposed(target="a"),
+        helper.make_node("Mul", ["a", "scale"], ["m"]),
+        helper.make_node("Add", ["shift", "m"], ["s"]),
+        helper.make_node("Relu", ["s"], ["r"]),
+        _transposed("r", "out", "v"),
+    ]
+    weights = {
+        "w": _random(64, 64, 4, 4), "v": _random(64, 8, 4, 4), "to_scale": _random(Z_DIM, 64),
+        "to_shift": _random(Z_DIM, 64, seed=5), "axes": np.array([2, 3]), "wide": np.array([-1, 64, 1, 1]),
+    }  # fmt: skip
+    lowered = _agree(_graph(nodes, weights, (64, 4, 4)), form)
+    assert [node.op_type for node in lowered.graph.node].count("Transpose") == 1
+
+
+@pytest.mark.parametrize("form", WANTED)
 def test_a_map_that_others_read_too_is_still_there(form: Form) -> None:
     """An intermediate result that is an output keeps its name, shape and values."""
     model = _graph([_transposed(target="a"), _transposed("a", "out")], {"w": _random(8, 8, 4, 4)}, (8, 4, 4))
@@ -366,6 +333,42 @@ def test_a_sample_does_not_depend_on_its_batch(name: str, form: Form) -> None:
     for count in (1, 1, 2, 3, 5, 7, 8, 16, 31, 33):
         rows = stream.randint(0, 64, count)
         assert np.array_equal(session.run(None, {"z": z[rows]})[0], together[rows])
+
+
+@pytest.mark.parametrize("form", WANTED)
+def test_a_conditional_generator_keeps_its_pixels(form: Form) -> None:
+    """Of which the class chooses an embedding that joins z."""
+    stream = {"table": _random(3, 4), "dense": _random(12, 64 * 16), "w1": _random(64, 32, 4, 4) / 16}
+    stream |= {"w2": _random(32, 3, 4, 4) / 12, "map_shape": np.array([-1, 64, 4, 4])}
+    nodes = [
+        helper.make_node("Gather", ["table", "class_idx"], ["embedding"]),
+        helper.make_node("Concat", ["z", "embedding"], ["joined"], axis=1),
+        helper.make_node("MatMul", ["joined", "dense"], ["flat"]),
+        helper.make_node("Relu", ["flat"], ["relu"]),
+        helper.make_node("Reshape", ["relu", "map_shape"], ["map"]),
+        _transposed("map", "a", "w1"),
+        _transposed("a", "b", "w2"),
+        helper.make_node("Tanh", ["b"], ["out"]),
+    ]
+    ports = [("z", TensorProto.FLOAT, ["n", Z_DIM]), ("class_idx", TensorProto.INT64, ["n"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*port) for port in ports],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [numpy_helper.from_array(array, name) for name, array in stream.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    generators = [
+        Generator.from_bytes(adopt(each.SerializeToString(), prior="normal", classes=THREE), lower=False)
+        for each in (model, lower(model, form=form))
+    ]
+    adopted = Generator.from_bytes(adopt(model.SerializeToString(), prior="normal", classes=THREE))
+    assert "lowered" in adopted.arithmetic
+    drawn = draw(adopted.signature, range(20))
+    wanted = generators[0].generate(*drawn).astype(int)
+    for generator in (adopted, generators[1]):
+        assert np.abs(generator.generate(*drawn) - wanted).max() <= 1
 
 
 def test_the_weights_are_not_kept_twice() -> None:
