@@ -1,0 +1,143 @@
+"""An image's bytes depend on what it is, and on nothing else: the promise of every answer, by random mixes of requests.
+
+Whatever was asked at the same time, of how many engines, in which batches, with or without caches and stock, by this
+server or by one that was started before: each image is, byte for byte, what the network makes of it alone.
+"""
+
+import asyncio
+import collections
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bench import reference_models
+from models.latents import draw
+from models.pictures import grid
+from models.publish import publish
+from models.repository import Repository
+from models.testkit import promote_tiny, promote_unmeasured, tiny_signature
+from serving.app import create_app
+from serving.encoders import png
+from serving.live import load
+from serving.settings import Settings
+from serving.speed import Speed
+from tests.serving.kit import running
+
+SEEDS = 48  # so that requests overlap
+CLASSES = 4
+
+
+@st.composite
+def wishes(draw_):
+    """One request: convolutions without classes, or a tiny network with them; one image, some, or a large grid."""
+    wish = {"model": draw_(st.sampled_from(("convolutions", "convolutions", "classes")))}
+    wish["format"] = draw_(st.sampled_from(("npy", "npy", "png")))
+    count = draw_(st.one_of(st.just(1), st.just(1), st.integers(1, 8), st.integers(9, 40)))
+    given_ = draw_(st.sampled_from(("seed", "seed", "seeds", "nothing")))
+    if given_ == "seeds":
+        wish["seeds"] = draw_(st.lists(st.integers(0, SEEDS - 1), min_size=count, max_size=count))
+    else:
+        wish["num_images"] = count
+    if given_ == "seed":
+        wish["seed"] = draw_(st.integers(0, SEEDS - 1))
+    if wish["model"] == "classes" and draw_(st.booleans()):
+        wish["class_idx"] = draw_(st.lists(st.integers(0, CLASSES - 1), min_size=count, max_size=count))
+    if draw_(st.integers(0, 3)) == 0:
+        wish["truncation"] = draw_(st.sampled_from((0.5, 0.9)))
+    return wish
+
+
+servers = st.fixed_dictionaries(
+    {
+        "threads": st.integers(1, 3),
+        "max_batch_size": st.integers(1, 64),
+        "cache_bytes": st.sampled_from((0, 50_000, 128 * 1024 * 1024)),
+        "stock_images": st.sampled_from((0, 6)),
+        "restarted": st.sampled_from((False, False, False, True)),  # with sessions of its own
+    }
+)
+speeds = st.builds(Speed, st.sampled_from((0.0, 0.002)), st.sampled_from((0.0001, 0.001)))
+
+
+class Alone:
+    """What the networks make of single images, without any server; made once each."""
+
+    def __init__(self, repository):
+        self.models = {name: load(repository, repository.resolve(name)) for name in ("convolutions", "classes")}
+        self._samples = {}
+        self.bodies = {}  # of PNGs that answer alone, by what they are
+        self.seen = collections.Counter()
+
+    def sample(self, name, seed, class_idx, truncation):
+        key = (name, seed, class_idx, truncation)
+        if key not in self._samples:
+            latents = draw(self.models[name].manifest.signature, [seed], class_idx=class_idx, truncation=truncation)
+            self._samples[key] = self.models[name].generate(*latents)[0]
+        self.seen[key] += 1
+        return self._samples[key]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    made = Repository(tmp_path_factory.mktemp("determinism"))
+    promote_tiny(made, "classes", signature=tiny_signature(classes=CLASSES, shape=(8, 6, 3)))
+    version = publish(made, "convolutions", reference_models.build("small"), prior="normal", why="tests")
+    promote_unmeasured(made, version)
+    return made
+
+
+@pytest.fixture(scope="module")
+def alone(repository):
+    return Alone(repository)
+
+
+def test_an_images_bytes_depend_on_nothing_else(repository, alone):
+    """Thousands of images in waves of concurrent requests, the later ones over what the earlier ones cached."""
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(servers, speeds, st.lists(st.lists(wishes(), min_size=4, max_size=16), min_size=2, max_size=3))
+    def check_mixes(server, speed, waves):
+        asyncio.run(_check(repository, alone, server, speed, waves))
+
+    check_mixes()
+    assert sum(alone.seen.values()) >= 2000
+    assert sum(count > 1 for count in alone.seen.values()) >= 100
+
+
+async def _check(repository, alone, server, speed, waves):
+    options = {name: value for name, value in server.items() if name != "restarted"}
+    made = Settings(**options, default_model="convolutions", max_images=64, max_queue_images=4096)
+
+    def loader(version):  # with another idea of the engines' speed, other batches are made
+        model = load(repository, version) if server["restarted"] else alone.models[version.name]
+        return replace(model, speed=speed)
+
+    async with running(create_app(made, repository, loader=loader)) as client:
+        for wave in waves:
+            answers = await asyncio.gather(*(client.post("/sample", json=wish) for wish in wave))
+            for wish, answer in zip(wave, answers, strict=True):
+                assert answer.status_code == 200, answer.text
+                _compare(alone, wish, answer)
+
+
+def _compare(alone, wish, answer):
+    name, truncation = wish["model"], wish.get("truncation")
+    count = len(wish.get("seeds", ())) or wish["num_images"]
+    first = int(answer.headers["x-seed"])
+    seeds = wish.get("seeds") or [(first + i) % 2**32 for i in range(count)]
+    assert seeds[0] == first == wish.get("seed", first)
+    classes = wish.get("class_idx") or [None] * count
+    expected = np.stack([alone.sample(name, seeds[i], classes[i], truncation) for i in range(count)])
+    if wish["format"] == "npy":
+        assert np.load(io.BytesIO(answer.content)).tobytes() == expected.tobytes()
+    elif count > 1:
+        assert answer.content == png(grid(expected))
+    else:
+        pixels = np.asarray(Image.open(io.BytesIO(answer.content)))
+        assert pixels.tobytes() == expected.tobytes()
+        assert alone.bodies.setdefault((name, first, classes[0], truncation), answer.content) == answer.content
