@@ -5,6 +5,7 @@ the graph is built. Moving pixels is then one Gather with a constant index, a me
 order that a layer happens to produce costs nothing: it becomes the next layer's index.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,10 +81,11 @@ class Sheet:
 
     def constant(self, array: NDArray[Any]) -> str:
         """The name of a constant; equal arrays are stored once."""
-        key = (array.dtype.str, array.shape, array.tobytes())
+        array = np.ascontiguousarray(array).reshape(array.shape)  # it makes a scalar a vector
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
         if key not in self._known:
             self._known[key] = f"{self._prefix}c{len(self.tensors)}"
-            self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(array), self._known[key]))
+            self.tensors.append(numpy_helper.from_array(array, self._known[key]))
         return self._known[key]
 
     def emit(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:  # noqa: ANN401 whatever ONNX knows
