@@ -14,11 +14,12 @@ from models.extractors import resolve_extractor
 from models.generator import Generator
 from models.latents import draw
 from models.manifest import stamp
+from models.opening import open_variant
 from models.optimizing import optimize
 from models.publish import publish
 from models.reference import RealFeatures
 from models.repository import Repository, Version
-from models.runtime import CPU_PROVIDER, OPENVINO_PROVIDER, make_session
+from models.runtime import CPU_PROVIDER, OPENVINO_PROVIDER, available_providers, make_session
 from models.testkit import publish_tiny, tiny_model, tiny_signature
 from models.variant_int8 import quantise
 from models.variant_judging import VariantPolicy, judge_variant
@@ -81,6 +82,12 @@ def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "features", lambda: frozenset(VNNI))
 
 
+@pytest.fixture
+def on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this ONNX Runtime has besides."""
+    monkeypatch.setattr("models.optimizing.available_providers", lambda: [CPU_PROVIDER])
+
+
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     measure = measure_speed
     monkeypatch.setattr(
@@ -126,11 +133,11 @@ def test_candidates_follow_provider_and_processor(monkeypatch):
     assert [c.recipe.provider for c in candidates(three_layers(), SIGNATURE, (CPU_PROVIDER,))] == [CPU_PROVIDER] * 2
 
 
-def test_what_is_made_is_recorded_with_its_numbers(repository, version, vnni, monkeypatch):
+def test_what_is_made_is_recorded_with_its_numbers(repository, version, vnni, on_the_processor, monkeypatch):
     """Each candidate with manifest and verdict; the same file is not recorded twice."""
     quickly(monkeypatch)
     outcomes = list(optimize(repository, version, policy=POLICY))
-    assert [outcome.method for outcome in outcomes if outcome.provider == CPU_PROVIDER] == ["int8", "int8-edges"]
+    assert [outcome.method for outcome in outcomes] == ["int8", "int8-edges"]
     for outcome in outcomes:
         assert outcome.variant in variants(version)
         assert outcome.manifest == outcome.variant.manifest()
@@ -155,7 +162,7 @@ def test_what_fails_is_recorded_as_failed(repository, version, vnni, monkeypatch
     assert outcome.verdict.policy["max_mean_error"] == 0.001
 
 
-def test_what_cannot_be_made_says_why(repository, monkeypatch):
+def test_what_cannot_be_made_says_why(repository, on_the_processor, monkeypatch):
     """A network without products to quantise, a processor without VNNI, and a method that is none."""
     version = publish_tiny(repository)
     monkeypatch.setattr(processor, "features", lambda: frozenset(VNNI))
@@ -166,6 +173,21 @@ def test_what_cannot_be_made_says_why(repository, monkeypatch):
     with pytest.raises(NotFound, match="int4 cannot be made"):
         list(optimize(repository, version, only=["int4"]))
     assert variants(version) == []
+
+
+@pytest.mark.skipif(OPENVINO_PROVIDER not in available_providers(), reason="this ONNX Runtime has no OpenVINO")
+def test_openvino_runs_in_float32_unless_a_variant_says_otherwise(repository, version, monkeypatch):
+    """Its own default is bf16 where the processor has it; the variants that say so are judged like all others."""
+    quickly(monkeypatch)
+    drawn = draw(SIGNATURE, range(50))
+    plain = Generator.from_bytes(three_layers()).generate(*drawn).astype(int)
+    here = Generator.from_bytes(three_layers(), providers=(OPENVINO_PROVIDER,)).generate(*drawn)
+    assert np.abs(here - plain).max() <= 1
+    outcomes = list(optimize(repository, version, policy=POLICY, only=["windows", "bf16-graph"]))
+    assert {outcome.provider for outcome in outcomes} == {OPENVINO_PROVIDER}
+    for outcome in outcomes:
+        if outcome.variant is not None:
+            assert open_variant(outcome.variant).generator.providers[0] == OPENVINO_PROVIDER
 
 
 def test_a_quantiser_that_fails_is_one_candidate_less(repository, version, vnni, monkeypatch):

@@ -49,6 +49,7 @@ def test_a_provider_that_is_not_there_is_refused() -> None:
 
 def test_the_gpu_comes_first_where_the_runtime_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody asked for is not missed: a build for CPUs alone runs on the CPU."""
+    monkeypatch.setattr(runtime, "available_providers", lambda: ["AzureExecutionProvider", runtime.CPU_PROVIDER])
     assert runtime.default_providers() == (runtime.CPU_PROVIDER,)
     built_for = ["TensorrtExecutionProvider", runtime.CUDA_PROVIDER, runtime.CPU_PROVIDER]
     monkeypatch.setattr(runtime, "available_providers", lambda: built_for)
