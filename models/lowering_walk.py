@@ -69,8 +69,8 @@ class Walk:
         return self._extents.get(name, ())
 
     def sole_consumer(self, name: str) -> onnx.NodeProto | None:
-        """The one node that reads a value, where there is exactly one and the value is no output of the graph."""
-        readers = self._consumers[name]
+        """The one node that reads a value (its shape aside), if it is the only one and the value is no output."""
+        readers = [node for node in self._consumers[name] if node.op_type != "Shape"]
         return readers[0] if len(readers) == 1 and name not in self._outputs else None
 
     def absorb(self, node: onnx.NodeProto, rows: Rows) -> None:
@@ -85,7 +85,7 @@ class Walk:
             self.sheet.settle(self._maps[name], name)
 
     def finish(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """The new model; constants that nothing reads any more are left out."""
+        """The new model; nodes and constants that nothing reads any more are left out."""
         for name in self._outputs:
             self.settle(name)
         result = onnx.ModelProto(
@@ -96,7 +96,7 @@ class Walk:
         graph.name = ports.name
         graph.input.extend(ports.input)
         graph.output.extend(ports.output)
-        graph.node.extend(self.sheet.nodes)
+        graph.node.extend(_read(self.sheet.nodes, self._outputs))
         used = {name for node in graph.node for name in node.input} | {
             port.name for port in (*ports.input, *ports.output)
         }
@@ -104,3 +104,13 @@ class Walk:
         while self.sheet.tensors:  # one by one, so that few weights are held twice
             graph.initializer.append(self.sheet.tensors.pop())
         return result
+
+
+def _read(nodes: list[onnx.NodeProto], outputs: list[str]) -> list[onnx.NodeProto]:
+    """The nodes that an output needs; shapes computed for what is now known are not."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]

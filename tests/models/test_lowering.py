@@ -283,6 +283,25 @@ def test_a_map_that_others_read_too_is_still_there(form: Form) -> None:
         _close(got, wanted)
 
 
+def test_shapes_that_the_graph_computes_are_known_before() -> None:
+    """As exporters write a view: the nodes that computed it are gone, and constants may be nodes too."""
+    nodes = [
+        helper.make_node("Constant", [], ["wanted"], value=numpy_helper.from_array(_random(8, 8, 4, 4))),
+        helper.make_node("Shape", ["flat"], ["extents"]),
+        helper.make_node("Gather", ["extents", "zero"], ["count"]),
+        helper.make_node("Unsqueeze", ["count", "zeros"], ["counts"]),
+        helper.make_node("Concat", ["counts", "rest"], ["view"], axis=0),
+        helper.make_node("Reshape", ["flat", "view"], ["viewed"]),
+        _transposed("viewed", "out", "wanted"),
+    ]
+    weights = {"zero": np.array(0), "zeros": np.array([0]), "rest": np.array([8, 4, 4])}
+    model = _graph(nodes, weights, (8, 4, 4))
+    del model.graph.node[1]  # the view by a constant
+    lowered = _agree(model)
+    assert _ops(lowered) == {"Gemm", "Reshape", "Pad", "Gather", "Transpose"}
+    assert [node.op_type for node in lowered.graph.node].count("Transpose") == 1
+
+
 def test_nested_graphs_functions_and_old_files_are_left_alone() -> None:
     """What the nodes at the top do not tell is not guessed."""
     old = _graph([_transposed()], {"w": _random(8, 8, 4, 4)}, (8, 4, 4))
