@@ -111,9 +111,7 @@ class Schedule:
             line, pressed = self._choose(now)
             speed = line.group.speed
             line.unit_seconds = self._unit_seconds(speed)
-            room = min(self.max_batch_images, -(-line.waiting // max(1, self.idle_engines)))
-            if line.long:
-                room = min(room, speed.chunk)
+            room = min(self._most(line, pressed), -(-line.waiting // max(1, self.idle_engines)))
             shares: dict[Ticket, int] = {}
             if not pressed and self._short_turn(line):
                 taken = self._fill(line, room, line.shortest, shares, whole=True)
@@ -183,8 +181,14 @@ class Schedule:
 
     def _presses(self, first: Line, now: float, more_seconds: float) -> bool:
         """Whether all that waits, and `more_seconds`, may take until after the earliest due time, which `first` has."""
-        chunk = first.group.speed.seconds(first.group.speed.chunk)
-        return now + self.wait_seconds(now) + more_seconds + chunk > _first_entry(first)[0]
+        batch = first.group.speed.seconds(min(self._most(first, False), first.waiting))
+        return now + self.wait_seconds(now) + more_seconds + batch > _first_entry(first)[0]
+
+    def _most(self, line: Line, pressed: bool) -> int:
+        """Images of a batch: a chunk beside long tickets, and where some could be late for the others' sake."""
+        if line.long or pressed:
+            return min(self.max_batch_images, line.group.speed.chunk)
+        return self.max_batch_images
 
     def _fill(
         self,
@@ -207,6 +211,7 @@ class Schedule:
             pressed: the time, and where tickets go that can no longer be in time; None while nobody can be late.
         """
         left = room
+        taken = 0
         while left > 0 and line.waiting:
             heap = pick()
             ticket = heap[0][2]
@@ -215,13 +220,21 @@ class Schedule:
                 self._leave(ticket, line)
                 pressed[1].append(ticket)
                 continue
+            if pressed and not shares:  # nobody may make the first one late
+                left = min(left, self._in_time(ticket, pressed[0]))
             images = min(left, ticket.waiting)
             if whole and shares and images < ticket.waiting:
                 break
             left -= images
+            taken += images
             shares[ticket] = shares.get(ticket, 0) + images
             self._hand_out(ticket, images, line, heap)
-        return room - left
+        return taken
+
+    def _in_time(self, ticket: Ticket, now: float) -> int:
+        """Images of a batch that ends before a ticket is due; at least 1."""
+        speed = ticket.group.speed
+        return max(1, math.floor((ticket.due - now - speed.overhead) / speed.per_image + 1e-9))
 
     def _hand_out(self, ticket: Ticket, images: int, line: Line, heap: list[Entry]) -> None:
         """Start some images of the ticket at the top of a heap."""

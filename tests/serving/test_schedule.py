@@ -1,7 +1,7 @@
 """The batching policy, alone and on engines of virtual time."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.simulation import Client, Network, Simulation, best_rate
@@ -221,6 +221,7 @@ events = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events, st.integers(1, 3))
 def test_nothing_is_lost_and_nothing_runs_twice(story, engines):
     """Each image of each accepted ticket runs once and in order, or was removed, or expired; never after its time."""
@@ -279,7 +280,7 @@ def simulate(clients, *, engines=2, seconds=4.0, seed=0):
     return simulation
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(networks, st.integers(1, 3), st.integers(1, 4), st.integers(0, 9))
 def test_a_single_image_waits_at_most_two_chunks_longer_than_alone(network, engines, streams, seed):
     """Beside a stream of 256; beside several, one more where the last image of one of them had its turn just before."""
@@ -290,7 +291,7 @@ def test_a_single_image_waits_at_most_two_chunks_longer_than_alone(network, engi
     assert max(lone.latencies()) <= alone + (2 if streams == 1 else 3) * chunk * 1.0001
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(networks, st.integers(1, 3), st.integers(0, 9))
 def test_a_long_request_gets_half_of_the_engines(network, engines, seed):
     """Beside 64 clients of single images: it waits for those before it, then has every other turn."""
@@ -301,7 +302,7 @@ def test_a_long_request_gets_half_of_the_engines(network, engines, seed):
     assert max(long.latencies()) <= 3 * network.speed.fastest(64, 1, 16) + 4 * chunk
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(networks, st.integers(2, 5), st.sampled_from((16, 64, 256)))
 def test_equal_streams_get_equal_shares(network, streams, images):
     """The busiest of several clients that ask for the same gets at most two requests more than the least busy one."""
@@ -311,7 +312,7 @@ def test_equal_streams_get_equal_shares(network, streams, images):
     assert max(done) - min(done) <= 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(networks, st.floats(0.2, 3.0), st.sampled_from((0.3, 1.0, 5.0)), st.integers(0, 99))
 def test_who_is_taken_is_in_time(network, load, patience, seed):
     """Poisson arrivals of all sizes and patiences at up to three times what the engines can do; speeds are known.
@@ -326,7 +327,7 @@ def test_who_is_taken_is_in_time(network, load, patience, seed):
     assert sum(request.expired for request in taken) <= 0.02 * len(taken) + 2
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from((0.25, 1.0, 30.0)), st.integers(0, 99), st.booleans())
 def test_three_times_too_much_changes_nothing_for_goodput(patience, seed, known):
     """n=16, speeds noisy by 30 %, known or learned: at least 0.9 of what the engines could do is answered in time."""

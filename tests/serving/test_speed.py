@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from serving.speed import Speed
@@ -95,6 +95,7 @@ def test_doubt_ends():
     assert speed.seconds(1) > 0.9
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.one_of(st.none(), st.floats(0, 1)),
     st.floats(1e-6, 1),
