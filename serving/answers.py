@@ -46,15 +46,14 @@ def encode_walk(model: LiveModel, drawn: Drawn, form: str, *, fps: float) -> Ans
 
 def texts(model: LiveModel, drawn: Drawn, truncation: float | None) -> dict[str, str]:
     """The text chunks of a PNG that answers alone."""
-    known = {
-        "seed": drawn.seeds[0] if drawn.seeds else None,
-        "class": drawn.class_idx[0] if drawn.class_idx else None,
-        "truncation": truncation,
-        "model": str(model.version),
-        "digest": model.manifest.digest,
-        "synthetic": "true",
-    }
-    return {key: str(value) for key, value in known.items() if value is not None}
+    known: dict[str, str] = {}
+    if drawn.seeds:
+        known["seed"] = str(drawn.seeds[0])
+    if drawn.class_idx:
+        known["class"] = str(drawn.class_idx[0])
+    if truncation is not None:
+        known["truncation"] = str(truncation)
+    return {**known, "model": str(model.version), "digest": model.manifest.digest, "synthetic": "true"}
 
 
 def _encode_each(model: LiveModel, drawn: Drawn, form: str) -> bytes:

@@ -11,6 +11,7 @@ ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]  # Litestar's own types are
 Headers = list[tuple[bytes, bytes]]
 
 INCOMING = "genserve.incoming"  # where the outermost layer leaves the request in the scope
+WHOLE = "genserve.whole"  # in the scope where the body has arrived already
 DEPARTURES = "genserve.departures"  # where the server's protocol leaves the set of those to call when the client leaves
 
 

@@ -73,14 +73,14 @@ class Flights(Generic[K, V]):
         wanted = list(keys)
         new = [key for key in wanted if key not in self._flights]
         if new:
-            self._start(new, Deadline(deadline.at), start)
+            flight = self._start(new, Deadline(deadline.at), start)
+            if len(new) == len(wanted):  # alone, as most are
+                return await self._wait(flight, deadline)
         flights = {id(flight): flight for flight in map(self._flights.__getitem__, wanted)}.values()
         waiters = [self._join(flight, deadline) for flight in flights]
         try:
             for waiter in waiters:
                 await waiter
-            if len(flights) == 1 and new:  # alone, as most are
-                return next(iter(flights)).outcome()
             values: dict[K, V] = {}
             for flight in flights:
                 values.update(flight.outcome())
@@ -88,6 +88,14 @@ class Flights(Generic[K, V]):
         finally:
             for flight, waiter in zip(flights, waiters, strict=True):
                 self._leave(flight, waiter)
+
+    async def _wait(self, flight: Flight[K, V], deadline: Deadline) -> Mapping[K, V]:
+        waiter = self._join(flight, deadline)
+        try:
+            await waiter
+            return flight.outcome()
+        finally:
+            self._leave(flight, waiter)
 
     def _join(self, flight: Flight[K, V], deadline: Deadline) -> "asyncio.Future[None]":
         flight.deadline.extend(deadline.at)
@@ -101,10 +109,13 @@ class Flights(Generic[K, V]):
             self._forget(flight)  # at once: nobody may join work that is being cancelled
             flight.work.cancel()
 
-    def _start(self, keys: list[K], deadline: Deadline, start: Callable[[list[K], Deadline], Work[K, V]]) -> None:
+    def _start(
+        self, keys: list[K], deadline: Deadline, start: Callable[[list[K], Deadline], Work[K, V]]
+    ) -> Flight[K, V]:
         flight = Flight(keys, deadline, start(keys, deadline))
         self._flights.update(dict.fromkeys(keys, flight))
         flight.work.future.add_done_callback(lambda _: self._land(flight))
+        return flight
 
     def _land(self, flight: Flight[K, V]) -> None:
         """The work ended: its waiters read the outcome."""

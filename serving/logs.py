@@ -2,11 +2,14 @@
 
 import logging
 import sys
+from contextvars import ContextVar
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from serving.settings import Settings
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id")  # of the request that the current task answers
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -15,6 +18,7 @@ def configure_logging(settings: Settings) -> None:
     """Write this process's lines, and those of libraries, to stderr in the chosen form."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -38,3 +42,10 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _add_request_id(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    request_id = REQUEST_ID.get(None)
+    if request_id is not None:
+        line.setdefault("request_id", request_id)
+    return line

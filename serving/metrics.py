@@ -5,14 +5,13 @@ from the repository. The registry belongs to the application, so that two can li
 """
 
 from collections.abc import Callable, Set
-from typing import Any, Literal
+from typing import Literal
 
 from prometheus_client import (
     GC_COLLECTOR,
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -20,11 +19,13 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from models.version import code_version
+from serving.tally import Counts, Histograms
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 MEDIA_TYPE = CONTENT_TYPE.removesuffix("; charset=utf-8")  # for Litestar, which adds the charset itself
 METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
 UNMATCHED = "unmatched"
+QUEUE, INFERENCE, ENCODE = ("queue",), ("inference",), ("encode",)
 CLIENT_LEFT = 499
 
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -40,7 +41,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(GC_COLLECTOR)
-        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}  # series that never go
         self._shown: dict[str, list[tuple[Gauge, tuple[str, ...]]]] = {}  # series of each model's serving version
         self._requests(self.registry)
         self._work(self.registry)
@@ -57,8 +57,8 @@ class Metrics:
     def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered, or its client left (status 499)."""
         labels = (route, method if method in METHODS else "other", str(status))
-        self._series(self._requests_total, labels).inc()
-        self._series(self._request_seconds, labels).observe(seconds)
+        self._requests_total.inc(labels)
+        self._request_seconds.observe(labels, seconds)
 
     def watch_requests(self, in_progress: Callable[[], float]) -> None:
         """Where the number of requests being answered is read at each scrape."""
@@ -68,25 +68,25 @@ class Metrics:
 
     def batch_ran(self, model: str, images: int, seconds: float) -> None:
         """A batch of a model ended well."""
-        self._stage_inference.observe(seconds)
-        self._batch_images.observe(images)
-        self._series(self._images_generated, (model,)).inc(images)
+        self._stage_seconds.observe(INFERENCE, seconds)
+        self._batch_images.observe((), images)
+        self._images_generated.inc((model,), images)
 
     def waited(self, seconds: float) -> None:
         """A caller's first image started after this long in the queue."""
-        self._stage_queue.observe(seconds)
+        self._stage_seconds.observe(QUEUE, seconds)
 
     def encoded(self, seconds: float) -> None:
         """An answer was encoded."""
-        self._stage_encode.observe(seconds)
+        self._stage_seconds.observe(ENCODE, seconds)
 
     def rejected(self, images: int, reason: str) -> None:
         """Images were not taken ("full"; "wait": they would be late), or left unrun ("deadline")."""
-        self._rejected_images.labels(reason).inc(images)
+        self._rejected_images.inc((reason,), images)
 
     def served(self, model: str, images: int) -> None:
         """Images left in an answer."""
-        self._series(self._images_served, (model,)).inc(images)
+        self._images_served.inc((model,), images)
 
     def watch_queue(self, waiting: Callable[[], float], limit: int, wait_seconds: Callable[[], float]) -> None:
         """Where the queue's depth in images and in time is read at each scrape, and its bound."""
@@ -109,23 +109,23 @@ class Metrics:
     def stocked(self, model: str, images: int) -> None:
         """So many images of a model are ready."""
         self._stock_images.labels(model).set(images)
-        self._stock_served.labels(model)  # so that the first one is an increase
+        self._stock_served.inc((model,), 0)  # so that the first one is an increase
 
     def stock_served(self, model: str) -> None:
         """An image made ahead was handed out."""
-        self._stock_served.labels(model).inc()
+        self._stock_served.inc((model,))
 
     # Cache: the CacheObserver of serving.cache.
 
     def looked_up(self, tier: Literal["local", "redis"], result: Literal["hit", "miss", "error"], images: int) -> None:
         """`images` lookups in a tier ended this way."""
         if images:
-            self._series(self._cache_requests, (tier, result)).inc(images)
+            self._cache_requests.inc((tier, result), images)
 
     def expect_tier(self, tier: Literal["local", "redis"]) -> None:
         """A tier will be asked: its series begin at 0, so that the first error is an increase."""
         for result in ("hit", "miss", "error"):
-            self._cache_requests.labels(tier, result)
+            self._cache_requests.inc((tier, result), 0)
 
     def available(self, tier: Literal["local", "redis"], yes: bool) -> None:
         """A tier became usable, or stopped being so."""
@@ -183,19 +183,12 @@ class Metrics:
         """Whether a model runs on another provider than the first one asked for."""
         self.provider_fallback.set(yes)
 
-    def _series(self, metric: Any, labels: tuple[str, ...]) -> Any:  # noqa: ANN401 a Counter or a Histogram
-        """`metric.labels(*labels)`, at a tenth of its cost; only for metrics whose series are never removed."""
-        child = self._children.get((metric, labels))
-        if child is None:
-            child = self._children[metric, labels] = metric.labels(*labels)
-        return child
-
     def _requests(self, registry: CollectorRegistry) -> None:
         labels = ("route", "method", "status")
-        self._requests_total = Counter(
+        self._requests_total = Counts(
             "genserve_requests", "Requests answered; 499 where the client left.", labels, registry=registry
         )
-        self._request_seconds = Histogram(
+        self._request_seconds = Histograms(
             "genserve_request_duration_seconds",
             "From the first byte of a request to the last of its answer.",
             labels,
@@ -205,19 +198,23 @@ class Metrics:
         self._in_progress = Gauge("genserve_requests_in_progress", "Requests being answered.", registry=registry)
 
     def _work(self, registry: CollectorRegistry) -> None:
-        stage = Histogram(
+        self._stage_seconds = Histograms(
             "genserve_stage_duration_seconds",
             "Time by stage: queue (a caller's first image), inference (a batch), encode (an answer).",
             ("stage",),
             buckets=STAGE_BUCKETS,
             registry=registry,
         )
-        self._stage_queue, self._stage_inference, self._stage_encode = (
-            stage.labels(name) for name in ("queue", "inference", "encode")
+        for stage in (QUEUE, INFERENCE, ENCODE):
+            self._stage_seconds.start(stage)
+        self._batch_images = Histograms(
+            "genserve_batch_size_images",
+            "Images in one call of a network.",
+            (),
+            buckets=BATCH_BUCKETS,
+            registry=registry,
         )
-        self._batch_images = Histogram(
-            "genserve_batch_size_images", "Images in one call of a network.", buckets=BATCH_BUCKETS, registry=registry
-        )
+        self._batch_images.start(())
         self._queue_images = Gauge("genserve_queue_images", "Images waiting for an engine.", registry=registry)
         self._queue_limit = Gauge("genserve_queue_limit_images", "Bound of the queue.", registry=registry)
         self._queue_wait = Gauge(
@@ -225,25 +222,25 @@ class Metrics:
             "Until all that waits and runs now is done, by the engines' measured speed.",
             registry=registry,
         )
-        self._rejected_images = Counter(
+        self._rejected_images = Counts(
             "genserve_queue_rejected_images",
             "Images not taken (full; wait: they would be late) or not run in time (deadline).",
             ("reason",),
             registry=registry,
         )
         for reason in ("full", "wait", "deadline"):
-            self._rejected_images.labels(reason)
+            self._rejected_images.inc((reason,), 0)
         self._stock_images = Gauge("genserve_stock_images", "Images made ahead.", ("model",), registry=registry)
-        self._stock_served = Counter(
+        self._stock_served = Counts(
             "genserve_stock_served", "Images made ahead that answered a request.", ("model",), registry=registry
         )
-        self._images_generated = Counter(
+        self._images_generated = Counts(
             "genserve_images_generated", "Samples that engines computed.", ("model",), registry=registry
         )
-        self._images_served = Counter("genserve_images_served", "Samples in answers.", ("model",), registry=registry)
+        self._images_served = Counts("genserve_images_served", "Samples in answers.", ("model",), registry=registry)
 
     def _cache(self, registry: CollectorRegistry) -> None:
-        self._cache_requests = Counter(
+        self._cache_requests = Counts(
             "genserve_cache_requests", "Samples looked up.", ("tier", "result"), registry=registry
         )
         self.expect_tier("local")

@@ -6,6 +6,7 @@ which no route gives (404, 405) are treated alike.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
 import secrets
@@ -16,8 +17,9 @@ import structlog
 
 from models.errors import GenserveError
 from serving.alarm import Alarm
-from serving.asgi import DEPARTURES, INCOMING, ASGIApp, Incoming, Message, Receive, Reply, Scope, Send
+from serving.asgi import DEPARTURES, INCOMING, WHOLE, ASGIApp, Incoming, Message, Receive, Reply, Scope, Send
 from serving.errors import Overloaded, SlowSender, TooLarge
+from serving.logs import REQUEST_ID
 from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
 from serving.problems import problem_of
 
@@ -26,6 +28,9 @@ MAX_BODIES_BYTES = 64 * 1024 * 1024  # of all requests being answered; decoded, 
 MAX_REQUEST_ID = 64
 PARAMETER = re.compile(r"\\\{[a-z]+\\\}")  # {name} in an escaped template
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+PROCESS = secrets.token_hex(4)  # begins the ids that this process makes
+
+_numbers = itertools.count()
 
 log = structlog.get_logger("genserve.requests")
 
@@ -113,7 +118,7 @@ class Exchange:
         """Read the body, answer, count."""
         front = self._front
         began = time.perf_counter()
-        structlog.contextvars.bind_contextvars(request_id=self._request_id)
+        REQUEST_ID.set(self._request_id)
         front.in_progress += 1
         departures: set[Callable[[], None]] | None = self._scope.get(DEPARTURES)
         if departures is not None:
@@ -136,7 +141,6 @@ class Exchange:
             front.in_progress -= 1
             front.bodies_bytes -= self._held
             self._count(time.perf_counter() - began)
-            structlog.contextvars.unbind_contextvars("request_id")
 
     def _count(self, seconds: float) -> None:
         route = str(self._scope.get("path_template") or self._front.template(self._scope["path"]))
@@ -164,6 +168,8 @@ class Exchange:
             raise TooLarge(f"the body has {int(length)} bytes, at most {MAX_BODY_BYTES} are read")
         if length == b"0" and b"transfer-encoding" not in self._headers:
             return b""
+        if WHOLE in self._scope:
+            return await self._read_chunks()
         alarm = Alarm(self._front.body_seconds)
         try:
             return await self._read_chunks()
@@ -233,4 +239,4 @@ class Exchange:
 def request_id(given: bytes | None) -> str:
     """The client's id, bounded to 64 safe characters, or a new one."""
     kept = UNSAFE.sub("", given[: 4 * MAX_REQUEST_ID].decode("latin-1"))[:MAX_REQUEST_ID] if given else ""
-    return kept or secrets.token_hex(8)
+    return kept or f"{PROCESS}{next(_numbers) % 2**32:08x}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.asgi import DEPARTURES
+from serving.asgi import DEPARTURES, WHOLE
 from serving.middleware import request_id
 from serving.problems import MEDIA_TYPE, Problem
 
@@ -78,6 +78,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_headers = False
         self._header_bytes = 0
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self.cycle.scope[WHOLE] = True  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def timeout_keep_alive_handler(self) -> None:
         """An idle connection ends; one whose reader does not take its last answer is cut."""

@@ -130,9 +130,9 @@ class Sampler:
         """
         if self._stock is not None and (ready := self._stock(order)) is not None:
             return ready
-        classes = await self._classes(order)
+        classes = await self._classes(order) if order.model.manifest.classes else None
         keys = _keys(order, classes)
-        distinct = dict.fromkeys(keys)
+        distinct = dict.fromkeys(keys) if len(keys) > 1 else keys
         form = order.model.form
         samples = self._local.find(distinct, form) if self._local else {}
         missing = [key for key in distinct if key not in samples]
@@ -140,16 +140,20 @@ class Sampler:
         if missing:
             start = partial(self._start, order.model, order.repeatable)
             fetched = await self._flights.get(missing, deadline, start)
+        if len(keys) == 1:
+            only = samples[keys[0]] if not fetched else fetched[keys[0]].sample
+            joined = only[np.newaxis]  # a view: not copied
+        else:
             samples.update((key, one.sample) for key, one in fetched.items())
-        only = samples[keys[0]][np.newaxis] if len(keys) == 1 else None  # a view: not copied
-        size = len(keys) * value_bytes(form)
+            size = len(keys) * value_bytes(form)
+            joined = await offload(size, np.stack, [samples[key] for key in keys])
         return Drawn(
-            await offload(size, np.stack, [samples[key] for key in keys]) if only is None else only,
+            joined,
             order.seeds,
             classes,
             self._state(len(distinct), fetched.values()),
-            max((one.queue_seconds for one in fetched.values()), default=0.0),
-            max((one.inference_seconds for one in fetched.values()), default=0.0),
+            max([one.queue_seconds for one in fetched.values()], default=0.0),
+            max([one.inference_seconds for one in fetched.values()], default=0.0),
         )
 
     async def sample_latents(self, order: LatentOrder, deadline: Deadline) -> Drawn:
@@ -213,8 +217,8 @@ class Sampler:
         return fetched
 
     async def _classes(self, order: Order) -> tuple[int, ...] | None:
-        """Each sample's class: as asked, else as its seed draws it; None for an unconditional model."""
-        if order.class_idx is not None or order.model.manifest.classes is None:
+        """Each sample's class of a conditional model: as asked, else as its seed draws it."""
+        if order.class_idx is not None:
             return order.class_idx
         drawn = (await _draw(order.model.manifest, order.seeds, None, None)).class_idx
         return None if drawn is None else tuple(drawn.tolist())
