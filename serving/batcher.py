@@ -7,6 +7,8 @@ about to run: for what is refused or left behind, none are drawn.
 
 import asyncio
 import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
 from serving.schedule import Batch, Deadline, Schedule, Ticket
 from serving.speed import Speed
 
+ENGINE_NICENESS = 10
 EARLY_SECONDS = 0.01  # by which a timer may fire before its time
 
 Source = Callable[[int, int], Drawn]  # images [start, stop) of a request to their latents
@@ -218,6 +221,7 @@ class Batcher:
 
     def _engine(self) -> None:
         """Sleep until there is work, then run batches until there is none."""
+        _give_way()
         free_since = self._clock()
         while self._wake.get():
             batch = self._next()
@@ -316,6 +320,16 @@ class Batcher:
     def _fail(self, job: Job, error: Exception) -> None:
         if not job.future.done():  # the caller may have left, or another batch of the same job failed before
             job.future.set_exception(error)
+
+
+def _give_way() -> None:
+    """Let the event loop go first where there are fewer cores than threads, on Linux, whose threads have priorities.
+
+    At 64 connections on two cores: 0.84 of the limit instead of 0.71.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ENGINE_NICENESS)
 
 
 def _generate(network: Network, drawn: list[Drawn]) -> Samples:
