@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -111,6 +110,6 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5).close()
             return
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # refused, reset, too late, or not ready yet
             time.sleep(0.05)
     raise RuntimeError(f"the server was not ready within {START_SECONDS:.0f} s")
