@@ -18,7 +18,7 @@ import zmq
 from models.errors import GenserveError
 from serving import wire
 from serving.backend import Backend
-from serving.channel import Channel
+from serving.channel import Channel, Frames
 from serving.errors import NotReady
 from serving.handles import Handles
 from serving.live import LiveModel
@@ -203,13 +203,13 @@ class Hub:
         if not waiting and not all_here.done():
             all_here.set_result(None)
 
-    def _start(self, worker: bytes, peer: Peer, message: Request, work: Coroutine[Any, Any, list[Any]]) -> None:
+    def _start(self, worker: bytes, peer: Peer, message: Request, work: Coroutine[Any, Any, Frames]) -> None:
         """Do a worker's job, and send what comes of it."""
         task = self._loop.create_task(work)
         peer.jobs[message.id] = task
         task.add_done_callback(partial(self._done, worker, peer, message))
 
-    def _done(self, worker: bytes, peer: Peer, message: Request, task: "asyncio.Task[list[Any]]") -> None:
+    def _done(self, worker: bytes, peer: Peer, message: Request, task: "asyncio.Task[Frames]") -> None:
         if peer.jobs.get(message.id) is task:
             del peer.jobs[message.id]
         if task.cancelled():  # the worker withdrew it, or is gone
@@ -221,21 +221,21 @@ class Hub:
         if not self._channel.send([worker, *frames]):
             log.warning("a worker does not read its answers", worker=worker.decode())
 
-    async def _draw(self, message: wire.Draw) -> list[Any]:
+    async def _draw(self, message: wire.Draw) -> Frames:
         order = wire.order_of(message, self._model(message.model))
         drawn = await self._backend.sampler.sample(order, Deadline(message.deadline))
-        return [wire.encode(wire.made_of(message.id, drawn, order.seeds)), wire.raw(drawn.samples)]
+        return wire.answer_of(message.id, drawn, order.seeds)
 
-    async def _draw_latents(self, message: wire.DrawLatents, frames: list[memoryview]) -> list[Any]:
+    async def _draw_latents(self, message: wire.DrawLatents, frames: list[memoryview]) -> Frames:
         order = wire.latents_of(frames, self._model(message.model))
         drawn = await self._backend.sampler.sample_latents(order, Deadline(message.deadline))
-        return [wire.encode(wire.made_of(message.id, drawn, None)), wire.raw(drawn.samples)]
+        return wire.answer_of(message.id, drawn, None)
 
-    async def _find(self, message: wire.Find) -> list[Any]:
+    async def _find(self, message: wire.Find) -> Frames:
         model = await self._backend.live.get(message.reference)
         return [wire.encode(wire.Found(message.id, self._facts(model)))]
 
-    async def _scrape(self, message: wire.Scrape) -> list[Any]:
+    async def _scrape(self, message: wire.Scrape) -> Frames:
         return [wire.encode(wire.Exposition(message.id)), await self.exposition()]
 
     def _model(self, handle: int) -> LiveModel:

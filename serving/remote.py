@@ -98,8 +98,10 @@ class Link:
         """Whether the engine's process was heard lately."""
         return self._loop.time() - self._heard < SILENCE_SECONDS
 
-    async def ask(self, question: Callable[[int], wire.FromWorker], frames: Frames = ()) -> tuple[Any, Any]:
-        """The answer to a question, with the frame behind it; None for none.
+    async def ask(
+        self, question: Callable[[int], wire.FromWorker], frames: Frames = ()
+    ) -> tuple[Any, list[memoryview]]:
+        """The answer to a question, and the frames behind it.
 
         Raises:
             GenserveError: whatever the engine's process raised.
@@ -119,11 +121,11 @@ class Link:
             del self._asked[number]
         if isinstance(answer, wire.Failed):
             raise wire.error_of(answer)
-        return answer, arrays[0] if arrays else None
+        return answer, arrays
 
     async def scrape(self) -> bytes:
         """The metrics of all processes."""
-        _, text = await self.ask(wire.Scrape)
+        _, [text] = await self.ask(wire.Scrape)
         return bytes(text)
 
     def _received(self, frames: list[memoryview]) -> None:
@@ -273,10 +275,10 @@ class RemoteSampler:
             raise Overloaded(f"the requests being answered wait for {MAX_OWED_BYTES} bytes of samples already")
         self._owed += size
         try:
-            made, samples = await self._link.ask(question, frames)
+            made, arrays = await self._link.ask(question, frames)
         finally:
             self._owed -= size
-        return wire.drawn_of(made, samples, order)
+        return wire.drawn_of(made, arrays, order)
 
 
 def _network(model: LiveModel) -> RemoteNetwork:

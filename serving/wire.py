@@ -135,7 +135,10 @@ class Alive(_Message, frozen=True, tag=17):
 
 
 class Made(_Message, frozen=True, tag=18):
-    """Samples, which follow as one frame; see serving.sampler.Drawn. `seeds` is None where they are the order's."""
+    """Samples, which follow as one frame, and the PNG of one that was made ahead, where there is one.
+
+    See serving.sampler.Drawn; `seeds` is None where they are the order's.
+    """
 
     id: int
     seeds: tuple[int, ...] | None
@@ -205,18 +208,21 @@ def latents_of(frames: list[memoryview], model: LiveModel) -> LatentOrder:
     return LatentOrder(model, z, np.frombuffer(frames[1], np.int64) if len(frames) > 1 else None)
 
 
-def made_of(number: int, drawn: Drawn, asked: tuple[int, ...] | None) -> Made:
-    """The header of an answer."""
+def answer_of(number: int, drawn: Drawn, asked: tuple[int, ...] | None) -> list[bytes | memoryview]:
+    """The frames of an answer to an order for seeds `asked`; None for one of latents."""
     seeds = None if drawn.seeds == asked else drawn.seeds
-    return Made(number, seeds, drawn.class_idx, drawn.cache, drawn.queue_seconds, drawn.inference_seconds)
+    made = Made(number, seeds, drawn.class_idx, drawn.cache, drawn.queue_seconds, drawn.inference_seconds)
+    return [encode(made), raw(drawn.samples), *([] if drawn.png is None else [drawn.png])]
 
 
-def drawn_of(message: Made, samples: memoryview, order: Order | LatentOrder) -> Drawn:
-    """The answer to an order; no copy."""
+def drawn_of(message: Made, frames: list[memoryview], order: Order | LatentOrder) -> Drawn:
+    """The answer to an order, of its header and the frames behind it; the samples are no copy."""
     form = order.model.form
-    values: Samples = np.frombuffer(samples, DTYPES[form.kind]).reshape(-1, *form.shape)
+    values: Samples = np.frombuffer(frames[0], DTYPES[form.kind]).reshape(-1, *form.shape)
     seeds = order.seeds if message.seeds is None and isinstance(order, Order) else message.seeds
-    return Drawn(values, seeds, message.class_idx, message.cache, message.queue_seconds, message.inference_seconds)
+    png = bytes(frames[1]) if len(frames) > 1 else None
+    times = (message.queue_seconds, message.inference_seconds)
+    return Drawn(values, seeds, message.class_idx, message.cache, *times, png)
 
 
 def raw(array: Samples) -> memoryview:

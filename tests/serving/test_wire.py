@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import fields, replace
 
+import msgspec
 import numpy as np
 import pytest
 import zmq
@@ -15,6 +16,7 @@ from models.errors import GenserveError, Invalid, LoadError, NotFound
 from models.repository import Repository
 from models.testkit import promote_tiny
 from serving import wire
+from serving.answers import encode_samples
 from serving.backend import create_backend
 from serving.channel import connect
 from serving.errors import DeadlineExceeded, NotReady, Overloaded, QueueFull
@@ -99,6 +101,25 @@ async def test_samples_are_those_of_the_engines_process(backend, tmp_path):
             local = await backend.sampler.sample_latents(LatentOrder(there, z, rows), later())
             assert (remote.samples == local.samples).all()
             assert (remote.seeds, remote.class_idx, remote.cache) == (None, local.class_idx, "bypass")
+
+
+async def test_what_was_made_ahead_comes_with_its_own_seed_and_bytes(zoo, settings, tmp_path):
+    """An unseeded image from the stock is the one of the seed that it says, and is not encoded again."""
+    backend = create_backend(msgspec.structs.replace(settings, stock_images=4), zoo)
+    async with connected(backend, tmp_path) as (_, [link]):
+        sampler, model = RemoteSampler(link, None), await link.models.get("tiny")
+
+        async def unseeded():
+            return await sampler.sample(Order(model, (1,), None, None, False), later())
+
+        drawn = await unseeded()
+        async with asyncio.timeout(20):
+            while drawn.cache != "stock":
+                drawn = await unseeded()
+        again = await sampler.sample(Order(model, drawn.seeds, None, None, True), later())
+        assert (drawn.samples == again.samples).all()
+        assert drawn.png == encode_samples(model, again, "png", truncation=None).body
+        assert again.png is None
 
 
 async def test_models_are_found_as_in_the_engines_process(backend, tmp_path):
