@@ -9,10 +9,12 @@ terminal or a service manager sends to everybody are ignored here.
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -79,7 +81,7 @@ async def _run(task: Task) -> None:
     server = HttpServer(http_config(app, task.settings), Shares(task.shares, task.settings.workers, task.slot))
 
     link.obey(drain=app.drain, stop=lambda force: server.finish(force=force))
-    asyncio.get_running_loop().add_reader(sys.stdin, _orphaned)
+    asyncio.get_running_loop().add_reader(sys.stdin, _orphaned, Path(task.address.removeprefix("ipc://")).parent)
     try:
         await server.serve([socket.socket(fileno=task.listening)])
     finally:
@@ -112,7 +114,8 @@ def answers_bytes(settings: Settings) -> int:
     return settings.cache_bytes // 2 // settings.workers
 
 
-def _orphaned() -> None:
-    """The engine's process is gone: nothing more can be answered."""
+def _orphaned(folder: Path) -> None:
+    """The engine's process is gone: nothing more can be answered, and nobody else removes its folder."""
     log.error("the engine's process is gone")
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)

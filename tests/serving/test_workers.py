@@ -4,8 +4,10 @@ import concurrent.futures
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 from pathlib import Path
 
@@ -270,15 +272,20 @@ def test_a_second_signal_ends_the_drain(start):
     assert server.process.wait(20) == 0
 
 
-def test_workers_end_with_the_engines_process(start):
-    """Killed, it cannot tell them."""
+def test_workers_end_with_the_engines_process(start, monkeypatch):
+    """Killed, it cannot tell them; they also remove the folder that they met in."""
+    place = tempfile.mkdtemp()  # short: a socket's path may have 107 characters
+    monkeypatch.setenv("TMPDIR", place)
     server = start()
+    assert [path.stat().st_mode & 0o777 for path in Path(place).glob("genserve-*")] == [0o700]
     workers = serving_workers(server)
     assert len(workers) == WORKERS
     server.process.kill()
     server.process.wait(10)
     wait_until(lambda: server.status("/health/live") is None)
     wait_until(lambda: not any(listening(pid, server.port) for pid in workers))
+    assert not list(Path(place).glob("genserve-*"))
+    shutil.rmtree(place)
 
 
 def test_metrics_on_a_port_of_their_own_are_the_engines(start):
