@@ -8,10 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.generator import Samples
+from serving.asgi import Reply
 from serving.cache import CacheObserver, Form, SampleKey
 from serving.offload import offload
 
+ANSWER_OVERHEAD_BYTES = 2048  # headers, and what was asked
 ENTRY_OVERHEAD_BYTES = 512  # key, bookkeeping and array header, measured at 380-480
+
+
+class Kept(NamedTuple):
+    """A whole answer, and how many images are in it."""
+
+    reply: Reply
+    images: int
 
 
 class Entry(NamedTuple):
@@ -99,17 +108,18 @@ class MemoryCache:
         self._observer.looked_up("local", "miss", misses)
         return found
 
-    def find_answer(self, key: Hashable, images: int) -> Any | None:  # noqa: ANN401 whatever was kept
-        """An encoded answer of `images` images; None where there is none."""
-        answer = self._lru.get(key)
-        if answer is not None:
-            self._observer.looked_up("local", "hit", images)
-        return answer
+    def find_answer(self, key: Hashable) -> Kept | None:
+        """A whole answer; None where there is none."""
+        kept: Kept | None = self._lru.get(key)
+        if kept is not None:
+            self._observer.looked_up("local", "hit", kept.images)
+        return kept
 
-    def keep_answer(self, key: Hashable, answer: Any, size: int) -> None:  # noqa: ANN401 see above
-        """Keep an encoded answer of `size` bytes, unless it would push out more than an eighth of everything."""
+    def keep_answer(self, key: Hashable, kept: Kept) -> None:
+        """Keep a whole answer, unless it would push out more than an eighth of everything."""
+        size = len(kept.reply.body) + ANSWER_OVERHEAD_BYTES
         if size <= self._lru.max_bytes // 8:
-            self._lru.put(key, answer, size)
+            self._lru.put(key, kept, size)
 
     async def get_many(self, keys: Sequence[SampleKey], form: Form) -> dict[SampleKey, Samples]:
         """See serving.cache.Cache."""

@@ -1,8 +1,9 @@
 """What routes need of models and of whoever draws, wherever those are: in this process or another."""
 
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Protocol
 
+from serving.cache_memory import Kept
 from serving.live import LiveModel
 from serving.orders import LatentOrder, Order
 from serving.sampler import Drawn
@@ -42,10 +43,10 @@ class Draws(Protocol):
         """Samples for latents."""
         ...
 
-    def find_answer(self, key: Hashable, images: int) -> Any | None:  # noqa: ANN401 whatever was kept
-        """An encoded answer that was kept before; None where there is none."""
+    def find_answer(self, key: Hashable) -> Kept | None:
+        """A whole answer that was kept before; None where there is none."""
         ...
 
-    def keep_answer(self, key: Hashable, answer: Any, size: int) -> None:  # noqa: ANN401 see above
-        """Keep an encoded answer of `size` bytes."""
+    def keep_answer(self, key: Hashable, kept: Kept) -> None:
+        """Keep a whole answer."""
         ...

@@ -20,7 +20,7 @@ from models.latents import ClassIndices, Latents
 from models.manifest import Signature
 from serving import wire
 from serving.cache import value_bytes
-from serving.cache_memory import MemoryCache
+from serving.cache_memory import Kept, MemoryCache
 from serving.channel import Channel, Frames
 from serving.errors import NotReady, Overloaded
 from serving.live import LiveModel
@@ -253,14 +253,14 @@ class RemoteSampler:
 
         return await self._drawn(order, len(order.z), question, wire.frames_of(order))
 
-    def find_answer(self, key: Hashable, images: int) -> Any | None:  # noqa: ANN401 whatever was kept
-        """An encoded answer that was kept before; None where there is none."""
-        return self._local.find_answer(key, images) if self._local else None
+    def find_answer(self, key: Hashable) -> Kept | None:
+        """A whole answer that was kept before; None where there is none."""
+        return self._local.find_answer(key) if self._local else None
 
-    def keep_answer(self, key: Hashable, answer: Any, size: int) -> None:  # noqa: ANN401 see above
+    def keep_answer(self, key: Hashable, kept: Kept) -> None:
         """Keep an encoded answer of `size` bytes in this worker."""
         if self._local:
-            self._local.keep_answer(key, answer, size)
+            self._local.keep_answer(key, kept)
 
     async def _drawn(
         self, order: Order | LatentOrder, images: int, question: Callable[[int], wire.FromWorker], frames: Frames = ()

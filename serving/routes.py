@@ -130,7 +130,7 @@ async def _image(service: Service, request: Incoming, asked: str, file: str, que
     headers = [(b"etag", etag.encode()), (b"cache-control", IMMUTABLE.encode())]
     if _has(request.header(b"if-none-match"), etag):
         return Reply(304, headers, b"")
-    return await service.answer_order(order, form, deadline, headers)
+    return await service.answer_image(order, form, deadline, etag, headers)
 
 
 def _etag(model: LiveModel, order: Order, form: str) -> str:

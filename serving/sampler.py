@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from models.latents import draw
 from models.manifest import Signature
 from serving.batcher import Batcher, Generated
 from serving.cache import SampleKey, value_bytes
-from serving.cache_memory import MemoryCache
+from serving.cache_memory import Kept, MemoryCache
 from serving.cache_redis import RedisCache
 from serving.flights import Flights, Work
 from serving.live import LiveModel
@@ -162,14 +162,14 @@ class Sampler:
         classes = None if order.class_idx is None else tuple(order.class_idx.tolist())
         return Drawn(made.samples, None, classes, "bypass", made.queue_seconds, made.inference_seconds)
 
-    def find_answer(self, key: Hashable, images: int) -> Any | None:  # noqa: ANN401 whatever was kept
-        """An encoded answer that was kept before; None where there is none."""
-        return self._local.find_answer(key, images) if self._local else None
+    def find_answer(self, key: Hashable) -> Kept | None:
+        """A whole answer that was kept before; None where there is none."""
+        return self._local.find_answer(key) if self._local else None
 
-    def keep_answer(self, key: Hashable, answer: Any, size: int) -> None:  # noqa: ANN401 see above
-        """Keep an encoded answer of `size` bytes in the local tier."""
+    def keep_answer(self, key: Hashable, kept: Kept) -> None:
+        """Keep a whole answer in the local tier."""
         if self._local:
-            self._local.keep_answer(key, answer, size)
+            self._local.keep_answer(key, kept)
 
     async def close(self) -> None:
         """Let go of caches and threads."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -14,6 +14,7 @@ from models.repository import Repository
 from serving.alarm import Alarm
 from serving.answers import Answer, encode_samples, encode_walk
 from serving.asgi import Headers, Incoming, Reply
+from serving.cache_memory import Kept
 from serving.errors import DeadlineExceeded, WrongMediaType
 from serving.formats import MEDIA_TYPES, choose_format
 from serving.live import LiveModel
@@ -28,8 +29,7 @@ from serving.settings import Settings
 # Up to so many bytes of samples are encoded on the event loop, in 0.1 ms at most: a thread's two hops cost as much.
 INLINE_BYTES = {"png": 16 * 1024, "npy": 64 * 1024}
 OTHER_INLINE_BYTES = 2 * 1024
-
-SEED_BYTES = 40  # of one seed in a kept answer's key
+MAX_KEPT_BODY_BYTES = 1024  # of a request that its answer is kept by
 
 
 @dataclass
@@ -71,13 +71,20 @@ class Service:
     async def sample(self, request: Incoming) -> Reply:
         """POST /sample."""
         deadline = self.deadline(request)
-        asked = decode_body(json_body(request), SampleRequest)
+        body, accept = json_body(request), request.headers.get(b"accept")
+        asked = decode_body(body, SampleRequest)
         model = await self.live.get(asked.model)
+        # What was asked in these very words of this model was checked then.
+        key = (model.version, model.numerics, body, accept) if len(body) <= MAX_KEPT_BODY_BYTES else None
+        kept = self.sampler.find_answer(key) if key else None
+        if kept is not None:
+            self.metrics.served(model.version.name, kept.images)
+            return kept.reply
         kind = model.manifest.kind
         form = choose_format(asked.format, request.header(b"accept"), operation="sample", kind=kind)
         order = order_samples(asked, model, form, max_images=self.settings.max_images)
         if isinstance(order, Order):
-            return await self.answer_order(order, form, deadline)
+            return await self.answer_order(order, form, deadline, key)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
         answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=None)
         return self.respond(model, drawn, answer, seconds)
@@ -94,23 +101,34 @@ class Service:
         answer, seconds = await self._encode(encode_walk, model, drawn, form, fps=asked.fps)
         return self.respond(model, drawn, answer, seconds)
 
-    async def answer_order(self, order: Order, form: str, deadline: Deadline, more: Headers | None = None) -> Reply:
-        """Samples by seed, whole answers from the local tier where it has them; `more` headers for the reply."""
-        model = order.model
-        key = (model.version, model.numerics, order.seeds, order.class_idx, order.truncation, form)
-        kept: tuple[Drawn, Answer] | None = None
-        if order.repeatable:
-            kept = self.sampler.find_answer(key, len(order.seeds))
+    async def answer_image(self, order: Order, form: str, deadline: Deadline, etag: str, headers: Headers) -> Reply:
+        """The image route: like `sample`, kept by its validator, which covers all that decides it."""
+        kept = self.sampler.find_answer(etag)
         if kept is not None:
-            return self.respond(model, kept[0], kept[1], 0.0, more)
+            self.metrics.served(order.model.version.name, kept.images)
+            return kept.reply
+        return await self.answer_order(order, form, deadline, etag, headers)
+
+    async def answer_order(
+        self, order: Order, form: str, deadline: Deadline, key: Hashable | None, more: Headers | None = None
+    ) -> Reply:
+        """Samples by seed.
+
+        Args:
+            order: what to draw.
+            form: of the answer.
+            deadline: of the answer.
+            key: what the answer is kept by in the local tier, where the client chose its seeds; None for not at all.
+            more: headers.
+        """
+        model = order.model
         drawn = await self.within(deadline, self.sampler.sample(order, deadline))
         if drawn.png is not None and form == "png":
             return self.respond(model, drawn, Answer(drawn.png, MEDIA_TYPES[form]), 0.0, more)
         answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=order.truncation)
-        if order.repeatable:
-            nothing = drawn.samples[:0].copy()  # a view would keep all samples alive beside their encoding
-            known = drawn._replace(samples=nothing, cache="hit", queue_seconds=0.0, inference_seconds=0.0)
-            self.sampler.keep_answer(key, (known, answer), len(answer.body) + SEED_BYTES * len(order.seeds))
+        if order.repeatable and key is not None:
+            known = drawn._replace(cache="hit", queue_seconds=0.0, inference_seconds=0.0)
+            self.sampler.keep_answer(key, Kept(self._reply(model, known, answer, 0.0, more), len(order.seeds)))
         return self.respond(model, drawn, answer, seconds, more)
 
     def deadline(self, request: Incoming) -> Deadline:
@@ -146,15 +164,20 @@ class Service:
     def respond(
         self, model: LiveModel, drawn: Drawn, answer: Answer, encode_seconds: float, more: Headers | None = None
     ) -> Reply:
-        """The answer with what is said about it."""
+        """The answer with what is said about it, counted."""
         self.metrics.served(model.version.name, len(drawn.seeds or drawn.samples))
+        return self._reply(model, drawn, answer, encode_seconds, more)
+
+    def _reply(
+        self, model: LiveModel, drawn: Drawn, answer: Answer, encode_seconds: float, more: Headers | None
+    ) -> Reply:
         queue, inference, encode = 1000 * drawn.queue_seconds, 1000 * drawn.inference_seconds, 1000 * encode_seconds
-        timing = f"queue;dur={queue:.3f}, inference;dur={inference:.3f}, encode;dur={encode:.3f}"
+        timing = b"queue;dur=%.3f, inference;dur=%.3f, encode;dur=%.3f" % (queue, inference, encode)
         headers = [
             (b"content-type", answer.media_type.encode()),
             *_model_headers(str(model.version), model.manifest.digest, model.numerics),
             (b"x-cache", drawn.cache.encode()),
-            (b"server-timing", timing.encode()),
+            (b"server-timing", timing),
             *(more or ()),
         ]
         if drawn.seeds:
