@@ -7,6 +7,7 @@ about to run: for what is refused or left behind, none are drawn.
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -20,11 +21,14 @@ import numpy as np
 
 from models.generator import Samples
 from models.latents import ClassIndices, Drawn, Latents
+from models.runtime import available_cores
 from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
 from serving.schedule import Batch, Deadline, Schedule, Ticket
 from serving.speed import Speed
 
 ENGINE_NICENESS = 10
+WORTH_WAKING = 4  # images for each engine, that wake one beside a busy event loop
+LOOK_SECONDS = 0.02
 EARLY_SECONDS = 0.01  # by which a timer may fire before its time
 
 Source = Callable[[int, int], Drawn]  # images [start, stop) of a request to their latents
@@ -116,6 +120,25 @@ class Ran(NamedTuple):
         return sum(part.stop - part.start for part in self.parts)
 
 
+class LoopShare:
+    """The share of a core that the event loop's thread took of late; asked on that thread."""
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._looked: tuple[float, float] | None = None  # time of the clock, and of the thread
+
+    def look(self) -> float:
+        """0 .. 1, of the last tenths of a second."""
+        clock, thread = time.perf_counter(), time.thread_time()
+        if self._looked is None:
+            self._looked = (clock, thread)
+        elif clock - self._looked[0] > LOOK_SECONDS:
+            share = (thread - self._looked[1]) / (clock - self._looked[0])
+            self._share = 0.8 * self._share + 0.2 * min(1.0, share)
+            self._looked = (clock, thread)
+        return self._share
+
+
 class Batcher:
     """Runs networks on the engines of a schedule: threads that each run one batch at a time.
 
@@ -134,6 +157,9 @@ class Batcher:
         self._asleep = schedule.engines  # engines that wait for a wake-up call, none of which is under way to them
         self._wake: SimpleQueue[bool] = SimpleQueue()  # False: end
         self._closed = False
+        self._calling = False  # whether engines will be woken at the end of this turn of the event loop
+        self._cores = available_cores()
+        self._share = LoopShare()
         self._threads = [
             threading.Thread(target=self._engine, name=f"engine-{i}", daemon=True) for i in range(schedule.engines)
         ]
@@ -209,11 +235,25 @@ class Batcher:
         try:
             with self._lock:
                 self.schedule.add(job, job.submitted)
-                calls = min(self._asleep, job.images)
-                self._asleep -= calls
         except (QueueFull, QueueTooLong, DeadlineExceeded) as error:
             self._observer.rejected(job.images, error.reason)
             raise
+        if self._asleep and not self._calling and self._loop is not None:
+            self._calling = True
+            self._loop.call_soon(self._call)
+
+    def _call(self) -> None:
+        """Wake engines for what waits, once for all requests that came together.
+
+        An engine that would have to take its core from a busy event loop is not idle, until there is enough for it.
+        """
+        self._calling = False
+        cores = math.floor(self._cores - self._share.look() + 0.5)
+        with self._lock:
+            running, waiting = self.schedule.engines - self._asleep, self.schedule.waiting
+            wanted = max(min(max(1, cores) - running, waiting), -(-waiting // WORTH_WAKING) - running)
+            calls = max(0, min(self._asleep, wanted))
+            self._asleep -= calls
         for _ in range(calls):
             self._wake.put(True)
 
@@ -245,7 +285,11 @@ class Batcher:
                     ready = min(job.submitted for job, _, _ in ran.parts)
                     seconds = ran.ended - max(free_since, ready)
                     ran.parts[0].job.group.speed.observe(ran.images, max(seconds, 1e-6))
-            batch = Batch() if self._closed else self.schedule.take(self._clock())
+            batch = (
+                Batch()
+                if self._closed
+                else self.schedule.take(self._clock(), self.schedule.idle_engines - self._asleep)
+            )
             if not batch.pieces:
                 self._asleep += 1
         if ran is not None:

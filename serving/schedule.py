@@ -104,14 +104,20 @@ class Schedule:
         line.clear_removed()
         return left
 
-    def take(self, now: float) -> Batch:
-        """The next batch for an idle engine; what waits is spread over all idle ones. Call `done` when it ended."""
+    def take(self, now: float, takers: int | None = None) -> Batch:
+        """The next batch for an idle engine. Call `done` when it ended.
+
+        Args:
+            now: the time.
+            takers: idle engines that what waits is spread over, this one included; None for all.
+        """
+        takers = max(1, self.idle_engines if takers is None else takers)
         batch = Batch()
         while self.waiting and not batch.pieces:
             line, pressed = self._choose(now)
             speed = line.group.speed
             line.unit_seconds = self._unit_seconds(speed)
-            room = min(self._most(line, pressed), -(-line.waiting // max(1, self.idle_engines)))
+            room = min(self._most(line, pressed), -(-line.waiting // takers))
             shares: dict[Ticket, int] = {}
             if not pressed and self._short_turn(line):
                 taken = self._fill(line, room, line.shortest, shares, whole=True)

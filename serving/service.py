@@ -75,7 +75,9 @@ class Service:
         asked = decode_body(body, SampleRequest)
         model = await self.live.get(asked.model)
         # What was asked in these very words of this model was checked then.
-        key = (model.version, model.numerics, body, accept) if len(body) <= MAX_KEPT_BODY_BYTES else None
+        key = None
+        if self.settings.cache_bytes and len(body) <= MAX_KEPT_BODY_BYTES:
+            key = (model.version.name, model.version.number, model.numerics, body, accept)
         kept = self.sampler.find_answer(key) if key else None
         if kept is not None:
             self.metrics.served(model.version.name, kept.images)

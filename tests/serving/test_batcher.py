@@ -257,3 +257,27 @@ async def test_the_speed_is_learned_from_what_runs(log, network):
         await ask(batcher, network, 1, 2)
     assert network.speed.seconds(2) < 0.1
     batcher.close()
+
+
+async def test_what_comes_together_runs_together(batcher, network, log):
+    """Ten requests of one turn of the event loop are one batch: engines are woken when all of them wait."""
+    network.release(10)
+    tasks = [ask(batcher, network, float(i)) for i in range(10)]
+    await asyncio.gather(*tasks)
+    assert log.batches == [10]
+
+
+async def test_beside_a_busy_event_loop_an_engine_wakes_for_several_images(log, network, clock):
+    """Two cores, of which the event loop takes one: the second engine sleeps until it has four images to itself."""
+    two = made(log, engines=2, clock=clock)
+    two._cores, two._share.look = 2, lambda: 1.0
+    tasks = [ask(two, network, 0.0)]
+    await until(lambda: len(network.batches) == 1)
+    tasks += [ask(two, network, float(i)) for i in range(4)]
+    await until(lambda: two.schedule.waiting == 4 and not two._calling)
+    assert len(network.batches) == 1
+    tasks += [ask(two, network, float(i)) for i in range(2)]
+    await until(lambda: len(network.batches) == 2)
+    network.release(1000)
+    await asyncio.gather(*tasks)
+    two.close()
