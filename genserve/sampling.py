@@ -17,7 +17,7 @@ from models.latents import Drawn as Latent
 from models.latents import draw
 from serving.answers import Answer, encode_samples, encode_walk
 from serving.formats import OFFERED, Operation
-from serving.live import LiveModel, load
+from serving.loading import LiveModel, load
 from serving.orders import LatentOrder, Order, order_samples, order_walk
 from serving.requests import InterpolateRequest, SampleRequest, invalid
 from serving.sampler import Drawn

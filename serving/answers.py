@@ -7,7 +7,7 @@ import msgspec
 
 from serving import encoders
 from serving.formats import MEDIA_TYPES
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.sampler import Drawn
 
 

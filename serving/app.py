@@ -13,7 +13,7 @@ from litestar.handlers import ASGIRouteHandler
 from models.repository import Repository, Version
 from serving.asgi import ASGIApp, Receive, Scope, Send
 from serving.backend import create_backend
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.metrics import CONTENT_TYPE
 from serving.middleware import Front
 from serving.pages import model_routes, page_routes
@@ -54,7 +54,7 @@ def create_app(
     Args:
         settings: what a person set.
         repository: the models; only read.
-        loader: makes a LiveModel of a version; serving.live.load with these settings by default.
+        loader: makes a LiveModel of a version; serving.loading.load with these settings by default.
     """
     backend = create_backend(settings, repository, loader=loader)
     metrics = backend.metrics

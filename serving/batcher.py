@@ -35,7 +35,7 @@ Source = Callable[[int, int], Drawn]  # images [start, stop) of a request to the
 
 
 class Network(Protocol):
-    """What the batcher needs of a generator (serving.live.LiveModel); hashed by identity."""
+    """What the batcher needs of a generator (serving.loading.LiveModel); hashed by identity."""
 
     @property
     def speed(self) -> Speed:

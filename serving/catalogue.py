@@ -10,7 +10,7 @@ from models.manifest import Manifest
 from models.records import Verdict
 from models.repository import Repository, Version
 from models.variants import Variant, variants
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.ports import Models
 
 DATA_SET_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")  # anything else that names data is a path

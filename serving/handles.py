@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Collection
 
-from serving.live import LiveModel
+from serving.loading import LiveModel
 
 
 class Handles:

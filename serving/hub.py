@@ -21,7 +21,7 @@ from serving.backend import Backend
 from serving.channel import Channel, Frames
 from serving.errors import NotReady
 from serving.handles import Handles
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.merging import Merged
 from serving.schedule import Deadline
 

@@ -20,7 +20,7 @@ from models.latents import (
     walk,
 )
 from models.manifest import Prior, Signature
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.requests import ImageQuery, InterpolateRequest, KeyFrame, SampleRequest
 from serving.sizes import check_answer, check_duration
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from serving.cache_memory import Kept
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.orders import LatentOrder, Order
 from serving.sampler import Drawn
 from serving.schedule import Deadline

@@ -23,7 +23,7 @@ from serving.cache import value_bytes
 from serving.cache_memory import Kept, MemoryCache
 from serving.channel import Channel, Frames
 from serving.errors import NotReady, Overloaded
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.merging import own_families
 from serving.metrics import Metrics
 from serving.orders import LatentOrder, Order

@@ -19,7 +19,7 @@ from models.latents import MAX_SEED
 from serving.asgi import INCOMING, Incoming, Reply, Scope, Send
 from serving.encoders import ENCODER_VERSIONS
 from serving.errors import NotReady
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.metrics import MEDIA_TYPE
 from serving.orders import Order, order_image
 from serving.problems import reply_to, response_of

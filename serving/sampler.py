@@ -16,7 +16,7 @@ from serving.cache import SampleKey, value_bytes
 from serving.cache_memory import Kept, MemoryCache
 from serving.cache_redis import RedisCache
 from serving.flights import Flights, Work
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.offload import INLINE_BYTES, offload
 from serving.orders import LatentOrder, Order
 from serving.schedule import Deadline

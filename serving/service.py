@@ -17,7 +17,7 @@ from serving.asgi import Headers, Incoming, Reply
 from serving.cache_memory import Kept
 from serving.errors import DeadlineExceeded, WrongMediaType
 from serving.formats import MEDIA_TYPES, choose_format
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.metrics import Metrics
 from serving.orders import Order, order_samples, order_walk
 from serving.ports import Draws, Models

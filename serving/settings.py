@@ -43,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         providers: ONNX Runtime providers by preference: cpu, cuda, tensorrt, openvino, or their full names; none for
             the GPU first where this ONNX Runtime is built for one, and the processor.
         threads: inference threads, one image batch each; 0 for as many as there are usable cores.
-        max_batch_size: images in one call of the network; at most 64, up to which loading proves them independent.
+        max_batch_size: images in one call of the network; at most 64, up to which loading proves them independent; None
+            for 8 on processors and 64 elsewhere.
         max_images: images in one request; at most max_queue_images.
         max_queue_images: images that may wait for an engine, over all requests.
         max_loaded_versions: versions kept loaded on demand, beside the champions.
@@ -71,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
     providers: tuple[str, ...] = ()
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    max_batch_size: Annotated[int, Meta(ge=1, le=PROVEN_BATCH)] = 16
+    max_batch_size: Annotated[int, Meta(ge=1, le=PROVEN_BATCH)] | None = None
     max_images: Count = 256
     max_queue_images: Count = 1024
     max_loaded_versions: Annotated[int, Meta(ge=1, le=1000)] = 2

@@ -17,7 +17,7 @@ import structlog
 from models.latents import MAX_SEED, draw
 from models.latents import Drawn as LatentDraw
 from serving.batcher import Batcher
-from serving.live import LiveModel
+from serving.loading import LiveModel
 from serving.orders import Order
 from serving.sampler import Drawn
 from serving.schedule import Deadline

@@ -17,7 +17,7 @@ from models.manifest import Manifest
 from models.records import Verdict
 from models.repository import Version
 from serving.errors import Busy
-from serving.live import LiveModel, Network
+from serving.loading import LiveModel, Network
 from serving.merging import Families
 from serving.orders import LatentOrder, Order
 from serving.sampler import CacheState, Drawn
@@ -93,7 +93,7 @@ class Scrape(_Message, frozen=True, tag=6):
 
 
 class ModelFacts(msgspec.Struct, frozen=True, array_like=True):
-    """A LiveModel without its network. `handle` names it in orders; see serving.live.LiveModel for the others."""
+    """A LiveModel without its network. `handle` names it in orders; see serving.loading.LiveModel for the others."""
 
     handle: int
     name: str

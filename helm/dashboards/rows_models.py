@@ -86,7 +86,7 @@ def _models_trust() -> list[Builder[Panel]]:
         ),
         lines(
             "Fallbacks",
-            "1 where the wanted execution provider is missing, or where the variant that a promotion promised cannot run.",
+            "1 where the wanted execution provider is missing, or the variant that a promotion promised cannot run.",
             [
                 Query(expr=f"max by (pod, instance) (genserve_provider_fallback{{{POD}}})", legend=EACH),
                 Query(expr=f"max by (model) (genserve_variant_fallback{{{MODEL}}})", legend="variant of {{model}}"),

@@ -244,7 +244,7 @@ def test_the_same_file_is_measured_the_same_again(house):
 
 def test_latent_seeds_depend_on_candidate_and_policy():
     """Seeds are distinct streams for distinct texts, cover the whole range of seeds, and are the same everywhere."""
-    a, b = measuring._seeds("a", 1000), measuring._seeds("b", 1000)
+    a, b = measuring.hashed_seeds("a", 1000), measuring.hashed_seeds("b", 1000)
     assert not np.array_equal(a, b)
     assert a.dtype == np.uint32
     assert a.max() > 2**31

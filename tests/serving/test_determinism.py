@@ -23,7 +23,7 @@ from models.repository import Repository
 from models.testkit import promote_tiny, promote_unmeasured, tiny_signature
 from serving.app import create_app
 from serving.encoders import png
-from serving.live import load
+from serving.loading import load
 from serving.settings import Settings
 from serving.speed import Speed
 from tests.serving.kit import running

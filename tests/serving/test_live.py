@@ -16,7 +16,8 @@ from models.repository import Repository
 from models.testkit import add_tiny_variant, fake_verdict, promote_tiny, publish_tiny, tiny_model
 from serving import live as live_module
 from serving.errors import NotReady
-from serving.live import LiveModels, load
+from serving.live import LiveModels
+from serving.loading import load
 from tests.serving.kit import Log, until
 
 

@@ -7,7 +7,7 @@ import pytest
 from models.repository import Repository
 from models.testkit import promote_tiny
 from serving.app import create_app
-from serving.live import load
+from serving.loading import load
 from serving.metrics import Metrics
 from serving.middleware import MAX_BODY_BYTES, Front
 from serving.settings import Settings

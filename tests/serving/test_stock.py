@@ -13,7 +13,7 @@ from models.repository import Repository
 from models.testkit import promote_tiny, tiny_signature
 from serving.app import create_app
 from serving.batcher import Batcher
-from serving.live import load
+from serving.loading import load
 from serving.metrics import Metrics
 from serving.schedule import Deadline, Schedule
 from serving.stock import Stock

@@ -22,7 +22,7 @@ from serving.channel import connect
 from serving.errors import DeadlineExceeded, NotReady, Overloaded, QueueFull
 from serving.handles import Handles
 from serving.hub import Hub
-from serving.live import LiveModel, load
+from serving.loading import LiveModel, load
 from serving.metrics import Metrics
 from serving.orders import LatentOrder, Order
 from serving.remote import Link, RemoteSampler
