@@ -22,7 +22,7 @@ from serving.settings import PROVEN_BATCH, Settings
 from serving.stock import Stock
 
 # Images in a batch on a processor: 16 are no faster (64 connections, three alternating runs: small 0.90 of the limit
-# against 0.92, medium 1.46 against 1.52), and their buffers are twice as large.
+# against 0.92, medium 1.46 against 1.52).
 PROCESSOR_BATCH = 8
 
 
