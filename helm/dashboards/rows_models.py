@@ -100,6 +100,7 @@ def _models_trust() -> list[Builder[Panel]]:
 def resources() -> list[Builder[Panel]]:
     """What does each replica use, and is it in service?"""
     per_pod = "sum by (pod, instance)"
+    files = f"{per_pod} (process_max_fds{{{POD}}})"
     restarts = f"genserve_worker_restarts_total{{{POD}}}[{WINDOW}]"
     return [
         lines(
@@ -119,12 +120,7 @@ def resources() -> list[Builder[Panel]]:
         lines(
             "Open files",
             "Share of the file descriptors that a replica may open.",
-            [
-                Query(
-                    expr=f"{per_pod} (process_open_fds{{{POD}}}) / {per_pod} (process_max_fds{{{POD}}})",
-                    legend=EACH,
-                )
-            ],
+            [Query(expr=f"{per_pod} (process_open_fds{{{POD}}}) / {files}", legend=EACH)],
             unit="percentunit",
             width=8,
         ),
