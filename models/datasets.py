@@ -1,25 +1,25 @@
 """Data sets as arrays in memory, with their splits and content hash. Knows nothing of networks or measures.
 
-A data set is named (fashion-mnist, mnist), or it is a folder of images, a folder of IDX files, an IDX file or an .npz.
+A data set is named (models.sources), or it is a folder of images, a folder of IDX files, an IDX file, an .npz or a CSV.
 """
 
 import hashlib
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from models.folder import read_folder
+from models.folder import MAX_SKIPPED_SHARE, read_folder
 from models.idx import read_idx
+from models.inventory import Inventory, Read, complete
 from models.manifest import Kind
+from models.npz import read_npz
 from models.sources import SOURCES, Source, locate
 from models.splits import Indices, Samples, Split, SplitName, by_content, by_position
+from models.table import read_csv
 
 __all__ = ["Dataset", "Split", "load_dataset"]
 
@@ -40,6 +40,7 @@ class Dataset:
         content_hash: sha256 of shape, samples and labels, in hexadecimal.
         licence: SPDX identifier where it is known.
         indices: of each split.
+        inventory: what was read, for a person to see before anything is done with it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     content_hash: str
     licence: str | None
     indices: Mapping[SplitName, Indices]
+    inventory: Inventory
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,14 +65,20 @@ class Dataset:
         return Split(samples=self.samples[indices], labels=labels, indices=indices)
 
 
-def load_dataset(spec: str, *, resolution: int | None = None, sources: Mapping[str, Source] = SOURCES) -> Dataset:
+def load_dataset(
+    spec: str,
+    *,
+    resolution: int | None = None,
+    max_skipped: float = MAX_SKIPPED_SHARE,
+    sources: Mapping[str, Source] = SOURCES,
+) -> Dataset:
     """Read a data set into memory.
 
     Args:
         spec: a name in `sources`, or the path of a folder of images (subfolders are classes), of a folder with IDX
-            files, of an IDX file, or of an .npz with `images` uint8 [N, H, W] or [N, H, W, C], or `samples`
-            float32 [N, d], and optionally `labels` [N] and `class_names`.
+            files, of an IDX file, of an .npz (models.npz.read_npz) or of a CSV file of numbers (models.table.read_csv).
         resolution: of a folder of images, in pixels; see models.folder.read_folder.
+        max_skipped: the largest share of a folder's images that may be broken, and are then left out.
         sources: the named data sets.
 
     Raises:
@@ -82,31 +90,35 @@ def load_dataset(spec: str, *, resolution: int | None = None, sources: Mapping[s
     path = Path(spec)
     if path.is_dir():
         if any(path.glob("*-idx3-ubyte*")):
-            return _dataset(spec, *_idx_folder(path), None)
-        return _dataset(spec, *read_folder(path, resolution))
+            return _dataset(spec, _idx_folder(path))
+        return _dataset(spec, read_folder(path, resolution, max_skipped=max_skipped))
     if not path.is_file():
         raise DataError(f"{spec!r} is neither a file, a folder, nor one of {', '.join(sources)}", field="data")
-    if path.suffix == ".npz":
-        return _dataset(spec, *_npz(path))
-    return _dataset(spec, read_idx(path), None, None)
+    return _dataset(spec, READERS.get(path.suffix.lower(), _idx_file)(path))
 
 
 def _named(name: str, source: Source) -> Dataset:
     train_images, train_labels, test_images, test_labels = (read_idx(path) for path in locate(name, source))
     samples = np.concatenate([train_images, test_images])[..., None]
     labels = np.concatenate([train_labels, test_labels]).astype(np.int64)
+    read = Read(samples, labels, source.class_names, Inventory(form=name))
     indices = by_position(NUM_TRAIN, NUM_VALIDATION, NUM_GATE)
-    return _dataset(name, samples, labels, source.class_names, licence=source.licence, indices=indices)
+    return _dataset(name, read, licence=source.licence, indices=indices)
 
 
-def _idx_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+def _idx_file(path: Path) -> Read:
+    return Read(read_idx(path), None, None, Inventory(form="an IDX file"))
+
+
+def _idx_folder(folder: Path) -> Read:
     """All *-idx3-ubyte files of a folder, in order of their names, with the labels beside them."""
     image_paths = sorted(folder.glob("*-idx3-ubyte*"))
     label_paths = [path.with_name(path.name.replace("images-idx3", "labels-idx1")) for path in image_paths]
+    inventory = Inventory(form="IDX files", facts=(f"files: {', '.join(path.name for path in image_paths)}",))
     images = _joined(image_paths)
     if not all(label.exists() and label != image for image, label in zip(image_paths, label_paths, strict=True)):
-        return images, None
-    return images, _joined(label_paths).astype(np.int64)
+        return Read(images, None, None, inventory)
+    return Read(images, _joined(label_paths).astype(np.int64), None, inventory)
 
 
 def _joined(paths: Sequence[Path]) -> NDArray[np.uint8]:
@@ -119,44 +131,13 @@ def _joined(paths: Sequence[Path]) -> NDArray[np.uint8]:
     return np.concatenate(arrays)
 
 
-def _npz(path: Path) -> tuple[Samples, NDArray[np.int64] | None, tuple[str, ...] | None]:
-    arrays = _arrays(path)
-    if len(arrays.keys() & {"images", "samples"}) != 1:
-        raise DataError(f"{path}: needs one of `images` and `samples`, holds {sorted(arrays)}", field="data")
-    names = arrays.get("class_names")
-    if names is not None and (names.ndim != 1 or names.dtype.kind not in "Uiu"):
-        raise DataError(f"{path}: class_names are {names.dtype} {names.shape}, must be [K] strings", field="data")
-    class_names = None if names is None else tuple(str(name) for name in names)
-    if "images" in arrays and arrays["images"].dtype != np.uint8:
-        raise DataError(f"{path}: images are {arrays['images'].dtype}, must be uint8", field="data")
-    if "samples" in arrays:
-        if arrays["samples"].dtype.kind not in "fiu":
-            raise DataError(f"{path}: samples are {arrays['samples'].dtype}, must be real numbers", field="data")
-        return arrays["samples"].astype(np.float32), arrays.get("labels"), class_names
-    return arrays["images"], arrays.get("labels"), class_names
-
-
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz, by name."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: a single array (.npy), not an .npz archive", field="data")
-        with archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, EOFError, ValueError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a readable .npz without pickled objects ({error})", field="data") from error
+READERS: Mapping[str, Callable[[Path], Read]] = {".npz": read_npz, ".csv": read_csv, ".tsv": read_csv}  # else IDX
 
 
 def _dataset(
-    name: str,
-    samples: Samples,
-    labels: NDArray[np.int64] | None,
-    class_names: tuple[str, ...] | None,
-    *,
-    licence: str | None = None,
-    indices: Mapping[SplitName, Indices] | None = None,
+    name: str, read: Read, *, licence: str | None = None, indices: Mapping[SplitName, Indices] | None = None
 ) -> Dataset:
+    samples, labels, class_names, inventory = read
     if samples.dtype == np.uint8 and samples.ndim == 3:
         samples = samples[..., None]
     kind: Kind = "image" if samples.dtype == np.uint8 else "vector"
@@ -166,10 +147,13 @@ def _dataset(
         class_names = tuple(str(label) for label in range(int(labels.max()) + 1))
     if labels is not None and class_names is not None and labels.max() >= len(class_names):
         raise DataError(f"{name}: label {labels.max()} but {len(class_names)} class names", field="data")
+    if labels is None:
+        class_names = None
+    indices = by_content(samples) if indices is None else indices
     return Dataset(
-        name=name, kind=kind, samples=samples, labels=labels, class_names=class_names if labels is not None else None,
-        content_hash=_content_hash(samples, labels), licence=licence,
-        indices=by_content(samples) if indices is None else indices,
+        name=name, kind=kind, samples=samples, labels=labels, class_names=class_names,
+        content_hash=_content_hash(samples, labels), licence=licence, indices=indices,
+        inventory=complete(inventory, samples, labels, class_names, indices),
     )  # fmt: skip
 
 

@@ -1,54 +1,107 @@
 """Reads a folder of images of any size and mode as one array, subfolders as classes. Knows nothing of splits."""
 
-import contextlib
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from models.decoding import Header, Unreadable, has_colour, read_header, read_square
 from models.errors import DataError
+from models.inventory import Inventory, Read, Skipped, named
+from models.progress import Progress
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 RESOLUTIONS = (8, 16, 28, 32, 64, 128, 256)
 DEFAULT_MAX_RESOLUTION = 64
-NAMED_AT_MOST = 10  # broken files named in one error
+MAX_SKIPPED_SHARE = 0.05  # of the image files; with more broken ones something else is wrong
+DECODERS = 4  # threads: Pillow decodes without Python's lock, and each holds an image at its own size
+
+T = TypeVar("T")
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All image files below a folder, in an order that does not depend on the file system."""
-    hidden = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in hidden if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-
-
-def read_folder(
-    folder: Path, resolution: int | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None, tuple[str, ...] | None]:
-    """The images [N, R, R, C] uint8, their labels [N] and the classes' names; the latter two None without subfolders.
-
-    Each image is cropped to its centre square and resized with antialiasing. C is 1 if every image is grey, else 3;
-    transparency is laid over white. At most one image is in memory at its own size.
+class Listing(NamedTuple):
+    """The files below a folder, hidden ones left out, in an order that does not depend on the file system.
 
     Args:
-        folder: images directly in it, or in subfolders named after their classes.
+        images: by their endings.
+        ignored: how many other files there are of each ending.
+    """
+
+    images: list[Path]
+    ignored: dict[str, int]
+
+
+def read_folder(folder: Path, resolution: int | None = None, *, max_skipped: float = MAX_SKIPPED_SHARE) -> Read:
+    """The images [N, R, R, C] uint8, and their labels [N] and classes' names where there are subfolders.
+
+    Each image is cropped to its centre square and resized with antialiasing, see models.decoding.read_square. C is 1
+    if no image has a coloured pixel, whatever the files' modes, else 3. Broken files are left out and told.
+
+    Args:
+        folder: images directly in it, or in two or more subfolders named after their classes.
         resolution: R in pixels; by default the common size, else the largest of RESOLUTIONS that at least half of the
             images have, at most 64.
+        max_skipped: the largest share of broken files, 0..1.
 
     Raises:
-        DataError: no images, broken files (named), or images both in the folder and in subfolders.
+        DataError: no images, more broken files than that (named), files that cannot be read at all, or images both in
+            the folder and in subfolders.
     """
-    paths = image_files(folder)
-    if not paths:
-        raise DataError(f"{folder}: no image files ({', '.join(sorted(SUFFIXES))})", field="data")
-    classes = [path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths]
-    names = tuple(sorted(set(classes)))
-    if "" in names and len(names) > 1:
-        raise DataError(f"{folder}: images beside the class folders {', '.join(names[1:])}; move them", field="data")
-    samples = _read_images(paths, folder, resolution)
-    if names == ("",):
-        return samples, None, None
-    return samples, np.array([names.index(name) for name in classes], dtype=np.int64), names
+    listing = list_files(folder)
+    if not listing.images:
+        held = f"; it holds {', '.join(listing.ignored)} files" if listing.ignored else ""
+        raise DataError(f"{folder}: no image files ({', '.join(sorted(SUFFIXES))}){held}", field="data")
+    if not 0 <= max_skipped <= 1:
+        raise DataError(f"{max_skipped} is outside 0 .. 1", field="max_skipped")
+    classes = _classes(listing.images, folder)
+    broken: dict[Path, Skipped] = {}
+    headers = dict(_each(listing.images, folder, read_header, broken, "image headers"))
+    extent = resolution or common_resolution([min(h.width, h.height) for h in headers.values()] or [RESOLUTIONS[0]])
+    squares = _each(list(headers), folder, lambda path: read_square(path, extent), broken, "images")
+    paths, samples, coloured = _gathered(squares, len(headers), extent)
+    if len(broken) > max_skipped * len(listing.images):
+        skipped = [broken[path] for path in listing.images if path in broken]
+        limit = f"more than the {max_skipped:.0%} that may be skipped"
+        raise DataError(
+            f"{folder}: {len(broken)} of {len(listing.images)} image files are broken, {limit}: {named(skipped)}",
+            field="data",
+        )
+    labels, names = _labelled([classes[path] for path in paths])
+    inventory = Inventory(
+        form="a folder of images",
+        sizes=_counted(f"{headers[path].width} x {headers[path].height}" for path in paths),
+        modes=_counted(headers[path].mode for path in paths),
+        facts=tuple(_facts([headers[path] for path in paths], extent, resolution, coloured, set(classes.values()))),
+        skipped=tuple(broken[path] for path in listing.images if path in broken),
+        ignored=listing.ignored,
+    )
+    return Read(samples, labels, names, inventory)
+
+
+def list_files(folder: Path) -> Listing:
+    """All files below a folder; linked folders are followed, but none is entered twice."""
+    images: list[Path] = []
+    ignored: Counter[str] = Counter()
+    entered: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if suffix in SUFFIXES and not name.startswith("."):
+                images.append(Path(place, name))
+            elif not name.startswith("."):
+                ignored[suffix or "without an ending"] += 1
+    return Listing(sorted(images), dict(ignored.most_common()))
 
 
 def common_resolution(sides: list[int]) -> int:
@@ -59,56 +112,88 @@ def common_resolution(sides: list[int]) -> int:
     return max((r for r in RESOLUTIONS if r <= limit), default=RESOLUTIONS[0])
 
 
-def _read_images(paths: list[Path], folder: Path, resolution: int | None) -> NDArray[np.uint8]:  # -> [N, R, R, C]
-    """Two passes: sizes and modes are in the files' headers, and only then are pixels decoded, file by file."""
-    broken: dict[Path, Exception] = {}
-    headers = {}
-    for path in paths:
-        with _noted(path, broken), Image.open(path) as image:
-            headers[path] = (min(image.size), _is_grey(image))
-    extent = resolution or common_resolution([side for side, _ in headers.values()] or [RESOLUTIONS[0]])
-    mode = "L" if all(grey for _, grey in headers.values()) else "RGB"
-    samples = np.empty((len(paths), extent, extent, len(mode)), np.uint8)
-    for i, path in enumerate(paths):
-        if path in headers:
-            with _noted(path, broken), Image.open(path) as image:
-                samples[i] = _square(_plain(ImageOps.exif_transpose(image)), extent, mode)
-    if broken:
-        told = [f"{path.relative_to(folder)} ({broken[path]})" for path in paths if path in broken]
-        more = f" and {len(told) - NAMED_AT_MOST} more" if len(told) > NAMED_AT_MOST else ""
-        named = "; ".join(told[:NAMED_AT_MOST])
-        raise DataError(f"{folder}: {len(told)} broken image files: {named}{more}", field="data")
-    return samples
+def _classes(paths: list[Path], folder: Path) -> dict[Path, str]:
+    """The subfolder that each image lies in, "" for the folder itself."""
+    classes = {path: path.relative_to(folder).parts[0] if path.parent != folder else "" for path in paths}
+    names = sorted(set(classes.values()))
+    if "" in names and len(names) > 1:
+        raise DataError(f"{folder}: images beside the class folders {', '.join(names[1:])}; move them", field="data")
+    return classes
 
 
-@contextlib.contextmanager
-def _noted(path: Path, broken: dict[Path, Exception]) -> Iterator[None]:
-    """Whatever makes a file unreadable is noted and gone past, so that all broken files are named at once."""
-    try:
-        yield
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        broken[path] = error
+def _labelled(classes: list[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+    """Labels and names; names that are numbers in their order. One subfolder alone makes no classes."""
+    names = sorted(set(classes))
+    if len(names) < 2:
+        return None, None
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
+    numbers = {name: i for i, name in enumerate(names)}
+    return np.array([numbers[name] for name in classes], dtype=np.int64), tuple(names)
 
 
-def _is_grey(image: Image.Image) -> bool:
-    """Whether _plain makes it grey; known from the header."""
-    return image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
+def _each(
+    paths: Sequence[Path], folder: Path, work: Callable[[Path], T], broken: dict[Path, Skipped], name: str
+) -> Iterator[tuple[Path, T]]:
+    """Each file with what was made of it, in order; broken files are noted and gone past."""
+
+    def attempt(path: Path) -> T | Unreadable:
+        try:
+            return work(path)
+        except Unreadable as error:
+            return error
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}", field="data") from error
+
+    progress = Progress(name, len(paths))
+    with ThreadPoolExecutor(DECODERS) as pool:
+        for path, made in zip(paths, pool.map(attempt, paths), strict=True):
+            progress.advance(1)
+            if isinstance(made, Unreadable):
+                broken[path] = Skipped(str(path.relative_to(folder)), str(made))
+            else:
+                yield path, made
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """Mode L or RGB, whatever it was: 16-bit greys scaled, palettes resolved, transparency over white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        return Image.fromarray((values / (257.0 if values.max(initial=0) > 255 else 1.0)).clip(0, 255).astype(np.uint8))
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        base = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(base, layer).convert("L" if image.mode == "LA" else "RGB")
-    return image.convert("RGB")
+def _gathered(
+    squares: Iterator[tuple[Path, NDArray[np.uint8]]], count: int, extent: int
+) -> tuple[list[Path], NDArray[np.uint8], int]:  # -> paths [N], images [N, R, R, C], how many have colour
+    """One array of all images; it has three channels only from the first that has colour on."""
+    samples = np.empty((count, extent, extent, 1), np.uint8)
+    paths: list[Path] = []
+    coloured = 0
+    for path, pixels in squares:
+        if has_colour(pixels):
+            coloured += 1
+            if samples.shape[3] == 1:
+                samples = np.repeat(samples, 3, axis=3)
+        samples[len(paths)] = pixels if samples.shape[3] == pixels.shape[2] == 3 else pixels[:, :, :1]
+        paths.append(path)
+    return paths, samples[: len(paths)], coloured
 
 
-def _square(image: Image.Image, extent: int, mode: str) -> NDArray[np.uint8]:  # -> [R, R, C]
-    fitted = ImageOps.fit(image.convert(mode), (extent, extent), Image.Resampling.LANCZOS)
-    return np.asarray(fitted, dtype=np.uint8).reshape(extent, extent, -1)
+def _facts(
+    headers: list[Header], extent: int, asked: int | None, coloured: int, classes: set[str]
+) -> Iterator[str]:  # for the inventory
+    """What was decided, and how many images it touched."""
+    sides = [min(header.width, header.height) for header in headers]
+    if asked is not None:
+        reason = "as asked for"
+    elif set(sides) == {extent}:
+        reason = "their common size"
+    else:
+        reason = f"the largest usual size that at least half of them have, at most {DEFAULT_MAX_RESOLUTION}"
+    yield f"resolution {extent} x {extent}: {reason}; centre squares, resized with antialiasing where they differ"
+    if smaller := sum(side < extent for side in sides):
+        yield f"enlarged: {smaller:,} images are smaller than that"
+    yield f"colour: {coloured:,} images have any" if coloured else "grey: no image has a coloured pixel"
+    if transparent := sum(header.transparent for header in headers):
+        yield f"transparency laid over white: {transparent:,} images have it"
+    if animated := sum(header.animated for header in headers):
+        yield f"first frame alone: {animated:,} files hold several"
+    if len(classes) == 1 and "" not in classes:
+        yield f"no classes: all images lie in one subfolder, {next(iter(classes))}"
+
+
+def _counted(things: Iterator[str]) -> dict[str, int]:
+    return dict(Counter(things).most_common())

@@ -1,24 +1,19 @@
 """Data sets: what is read, how it is split, and what is refused."""
 
 import gzip
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from models.datasets import load_dataset
 from models.errors import DataError
-from models.folder import common_resolution
 from models.idx import read_idx
 from models.sources import IDX_FILES, SOURCES, locate
 from models.splits import by_content, near_duplicates
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-ROOT = Path(__file__).parents[2]
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
 
@@ -99,6 +94,27 @@ def test_npz_of_vectors(tmp_path: Path) -> None:
     assert (data.kind, data.shape, data.samples.dtype) == ("vector", (2,), np.float32)
 
 
+def test_the_inventory_of_an_npz(tmp_path: Path) -> None:
+    """Classes with their counts, the splits' sizes, and arrays that nobody asked for are told before a training."""
+    labels = np.arange(30) % 3 == 0
+    path = save_npz(tmp_path / "d.npz", images=noise(30), labels=labels.astype(int), class_names=["a", "b"], ids=[1])
+    inventory = load_dataset(path).inventory
+    assert inventory.labels == {"a": 20, "b": 10}
+    assert sum(inventory.splits.values()) == inventory.count == 30
+    lines = inventory.lines()
+    assert lines[0] == "30 samples of 8 x 8 x 1 from .npz"
+    assert lines[2:] == ["classes: a 20, b 10", "not used: the arrays ids"]
+
+
+def test_many_classes_are_told_in_one_line(tmp_path: Path) -> None:
+    """The ten largest by name, the rest by their number and range."""
+    labels = np.repeat(np.arange(30), np.arange(1, 31))
+    inventory = load_dataset(save_npz(tmp_path / "d.npz", images=noise(len(labels)), labels=labels)).inventory
+    line = next(line for line in inventory.lines() if line.startswith("classes"))
+    assert line.startswith("classes: 29 30, 28 29,")
+    assert line.endswith("20 21 and 20 more, with 1 .. 20 each")
+
+
 @pytest.mark.parametrize(
     ("arrays", "complaint"),
     [
@@ -114,6 +130,7 @@ def test_npz_of_vectors(tmp_path: Path) -> None:
         ({"images": noise(3), "labels": np.arange(3), "class_names": "abc"}, r"class_names are <U3 \(\)"),
         ({"images": noise(3), "labels": np.arange(3), "class_names": np.zeros(3)}, "class_names are float64"),
         ({"samples": np.array([["a", "b"]])}, "samples are <U1"),
+        ({"samples": np.zeros((3, 2)), "columns": ["a"]}, r"1 columns are named, samples are \(3, 2\)"),
     ],
 )
 def test_a_wrong_npz_says_what_it_must_hold(tmp_path: Path, arrays: dict[str, object], complaint: str) -> None:
@@ -150,87 +167,6 @@ def test_no_such_data_names_what_there_is() -> None:
     """An unknown name lists the known ones."""
     with pytest.raises(DataError, match="fashion-mnist, mnist"):
         load_dataset("fashion-mnits")
-
-
-# Folders.
-
-
-def test_a_folder_of_any_images(tmp_path: Path) -> None:
-    """Sizes and modes may differ: grey, palette, transparent, 16 bit and portrait images become one RGB array."""
-    (tmp_path / "cats").mkdir()
-    (tmp_path / "dogs").mkdir()
-    Image.new("L", (40, 40), 128).save(tmp_path / "cats" / "grey.png")
-    Image.new("RGBA", (50, 40), (255, 0, 0, 0)).save(tmp_path / "cats" / "clear.png")
-    Image.fromarray(np.full((40, 40), 128 * 257, np.uint16)).save(tmp_path / "dogs" / "deep.png")
-    Image.new("P", (40, 60)).save(tmp_path / "dogs" / "palette.gif")
-    data = load_dataset(str(tmp_path))
-    assert data.shape == (40, 40, 3)
-    assert data.class_names == ("cats", "dogs")
-    np.testing.assert_array_equal(data.labels, [0, 0, 1, 1])
-    assert np.unique(data.samples[0]).tolist() == [255]  # nothing but transparency, over white
-    assert np.unique(data.samples[1]).tolist() == [128]
-    assert np.unique(data.samples[2]).tolist() == [128]
-
-
-def test_grey_images_stay_grey_at_the_resolution_asked_for(tmp_path: Path) -> None:
-    """A folder without subfolders has no labels, and one channel if all are grey."""
-    for i in range(3):
-        Image.fromarray(noise(1, 20, seed=i)[0, :, :, 0]).save(tmp_path / f"{i}.png")
-    data = load_dataset(str(tmp_path), resolution=16)
-    assert data.shape == (16, 16, 1)
-    assert data.labels is None
-
-
-def test_resizing_is_antialiased_and_centred(tmp_path: Path) -> None:
-    """A fine checkerboard becomes an even grey, and what lies outside the centre square is gone."""
-    board = np.indices((64, 64)).sum(0) % 2 * 255
-    wide = np.concatenate([np.full((64, 32), 255), board, np.full((64, 32), 255)], axis=1).astype(np.uint8)
-    Image.fromarray(wide).save(tmp_path / "a.png")
-    pixels = load_dataset(str(tmp_path), resolution=8).samples
-    assert np.abs(pixels.astype(int) - 127).max() <= 12  # the filter has less to average at the edges
-
-
-def test_broken_images_are_named(tmp_path: Path) -> None:
-    """Files that are no images stop the load with their names, and how many there are."""
-    Image.new("L", (8, 8)).save(tmp_path / "good.png")
-    Image.fromarray(noise(1, 64)[0, :, :, 0]).save(tmp_path / "cut.png")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:200])
-    (tmp_path / "text.jpg").write_text("not an image")
-    with pytest.raises(DataError, match=r"2 broken image files: cut\.png.*text\.jpg"):
-        load_dataset(str(tmp_path))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a process's peak memory is read from /proc")
-def test_images_are_decoded_one_at_a_time(tmp_path: Path) -> None:
-    """16 images of 1536 x 1536, 9 MiB each once decoded, are read in less than the memory of 6."""
-    for i in range(16):
-        Image.new("RGB", (1536, 1536), (i, 0, 0)).save(tmp_path / f"{i}.png", compress_level=1)
-    code = (
-        "import re, sys; from pathlib import Path; from models.folder import read_folder\n"
-        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])\n"
-        "before = peak(); samples = read_folder(Path(sys.argv[1]))[0]\n"
-        "print(len(samples), (peak() - before) // 1024)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    count, mebibytes = map(int, done.stdout.split())
-    assert count == 16
-    assert mebibytes < 6 * 9
-
-
-def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
-    """An image that belongs to no class, where others do, is an accident."""
-    (tmp_path / "a").mkdir()
-    Image.new("L", (8, 8)).save(tmp_path / "a" / "1.png")
-    Image.new("L", (8, 8)).save(tmp_path / "2.png")
-    with pytest.raises(DataError, match="beside the class folders a"):
-        load_dataset(str(tmp_path))
-
-
-@pytest.mark.parametrize(("sides", "resolution"), [([28, 28], 28), ([64, 500], 64), ([100, 100], 64), ([9, 50], 28)])
-def test_the_common_resolution(sides: list[int], resolution: int) -> None:
-    """The common size where there is one up to 64 pixels, else a usual size that the median image has."""
-    assert common_resolution(sides) == resolution
 
 
 # Hashes and splits.
