@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
+LOSSES = ("non-saturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic")
+
 # Fields of trainer.config.Config that have an option of their own: name, type, choices, help.
 OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
     ("preset", str, ("dcgan", "resize"), "pair of networks"),
-    ("loss", str, ("non-saturating", "minimax"), "loss of G"),
+    ("loss", str, LOSSES, "objective of both players"),
     ("prior", str, ("normal", "uniform"), "prior of z"),
     ("kimg", float, None, "thousands of real images to show"),
     ("seed", int, None, "of weights, data order and z"),
@@ -16,8 +18,11 @@ OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
     ("batch_size", int, None, "images a step"),
     ("g_lr", float, None, "learning rate of G"),
     ("d_lr", float, None, "learning rate of D"),
+    ("d_norm", str, ("batch", "none", "spectral"), "normalisation in D"),
     ("r1_gamma", float, None, "weight of R1 on real images, 0 for none"),
-    ("r1_interval", int, None, "steps of D between R1 steps"),
+    ("r2_gamma", float, None, "weight of R2 on generated images, 0 for none"),
+    ("r1_interval", int, None, "steps of D between those with R1 or R2"),
+    ("gp_lambda", float, None, "weight of the gradient penalty, 0 for none"),
     ("d_period", int, None, "how long D trains while G is frozen"),
     ("g_period", int, None, "how long G trains while D is frozen"),
     ("period_unit", str, ("steps", "epochs"), "what periods are counted in"),

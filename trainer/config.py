@@ -10,9 +10,12 @@ import msgspec
 
 from models.errors import Invalid
 from models.manifest import Prior
+from trainer.compatibility import check
+from trainer.recipes import recipe
 
 Preset = Literal["dcgan", "resize"]
-Loss = Literal["non-saturating", "minimax"]
+Loss = Literal["non-saturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic"]
+DNorm = Literal["batch", "none", "spectral"]
 Unit = Literal["steps", "epochs"]
 Precision = Literal["bf16", "fp32"]
 
@@ -26,12 +29,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         data: as models.datasets.load_dataset takes it.
         resolution: of a folder of images, in pixels; None lets the images decide.
         preset: the pair of networks, see trainer.networks.
-        loss: of G; D's is the same for both.
+        loss: the objective of both players, see trainer.objectives.
         prior: of z.
         z_dim: length of z.
         g_channels: of G's widest feature map; it doubles with every halving of the resolution below half.
         d_channels: of D's, likewise.
         d_hidden: units of D's fully connected layer.
+        d_norm: of D's layers: "batch" (BatchNorm), "none", or "spectral" (spectral normalisation of every weight).
         batch_size: images.
         kimg: thousands of real images shown to D in the whole run.
         seed: of the weights, the order of the data and every z.
@@ -40,8 +44,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         beta1: Adam's.
         beta2: Adam's.
         lr_decay_start: share of the run after which both learning rates fall linearly to 0; 1 for never.
-        r1_gamma: weight of R1, gamma/2 E|grad D(x)|^2; 0 for none.
-        r1_interval: steps of D from one R1 step to the next (lazy regularisation).
+        r1_gamma: weight of R1, gamma/2 E|grad D(x)|^2 on real images; 0 for none.
+        r2_gamma: weight of R2, the same on generated images; 0 for none.
+        r1_interval: steps of D from one with R1 or R2 to the next, which count so many times (lazy regularisation).
+        gp_lambda: weight of the gradient penalty, lambda E(|grad D(x)| - 1)^2, in every step; 0 for none.
         d_period: how long D trains while G is frozen, in period_unit; D goes first.
         g_period: how long G trains while D is frozen.
         period_unit: "steps", or "epochs" of as many batches as the training split holds.
@@ -60,6 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     g_channels: int = 64
     d_channels: int = 64
     d_hidden: int = 256
+    d_norm: DNorm = "batch"
     batch_size: int = 64
     kimg: float = 1000.0
     seed: int = 0
@@ -69,7 +76,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     beta2: float = 0.999
     lr_decay_start: float = 0.5
     r1_gamma: float = 0.0
+    r2_gamma: float = 0.0
     r1_interval: int = 8
+    gp_lambda: float = 0.0
     d_period: int = 1
     g_period: int = 1
     period_unit: Unit = "steps"
@@ -83,6 +92,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             value = getattr(self, name)
             if value is not None and not (low <= value <= high and math.isfinite(value)):
                 raise Invalid(f"{value} is outside {low:g} .. {high:g}", field=name)
+        check(self)
 
 
 LIMITS: tuple[tuple[str, float, float], ...] = (
@@ -100,7 +110,9 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("beta2", 0, 0.9999999),
     ("lr_decay_start", 0, 1),
     ("r1_gamma", 0, 1e9),
+    ("r2_gamma", 0, 1e9),
     ("r1_interval", 1, 10_000),
+    ("gp_lambda", 0, 1e9),
     ("d_period", 1, 1_000_000),
     ("g_period", 1, 1_000_000),
     ("ema_half_life_kimg", 0, 1e9),
@@ -126,9 +138,10 @@ def read_config(path: Path) -> dict[str, object]:
 
 
 def make_config(data: str | None, file: Path | None, overrides: Mapping[str, object]) -> Config:
-    """The configuration of a new run: defaults, then the file, then what was said on the command line.
+    """The configuration of a new run: defaults, what comes with the objective, the file, then the command line.
 
-    A data set that has a tested configuration in trainer/presets/ uses it where no file is given.
+    A data set that has a tested configuration in trainer/presets/ uses it where no file is given, unless the command
+    line asks for another objective or other networks: it was tested with its own.
 
     Args:
         data: as on the command line; None where the file names it.
@@ -138,13 +151,22 @@ def make_config(data: str | None, file: Path | None, overrides: Mapping[str, obj
     Raises:
         Invalid: an unknown field, a wrong type or a value outside its limits, or no data at all.
     """
-    tested = PRESETS_DIR / f"{data}.toml" if data else None
-    if file is None and tested is not None and tested.is_file():
-        file = tested
-    fields = {**(read_config(file) if file else {}), **({"data": data} if data else {}), **overrides}
+    given = read_config(file) if file else _tested(data, overrides)
+    chosen = {**given, **({"data": data} if data else {}), **overrides}
+    fields = {**recipe(chosen.get("loss")), **chosen}
     if "data" not in fields:
         raise Invalid("name a data set, a folder or a file (or --resume a run)", field="data")
     try:
         return msgspec.convert(fields, Config)
     except msgspec.ValidationError as error:
         raise Invalid(str(error), field="config") from error
+
+
+def _tested(data: str | None, overrides: Mapping[str, object]) -> dict[str, object]:
+    """The tested configuration of a data set; empty without one, or where it was tested with another game."""
+    path = next((path for path in PRESETS_DIR.glob("*.toml") if path.stem == data), None)
+    if path is None:
+        return {}
+    tested = read_config(path)
+    same = all(overrides.get(name, value) == value for name, value in tested.items() if name in ("preset", "loss"))
+    return tested if same else {}

@@ -20,8 +20,7 @@ def ema_beta(batch_size: int, half_life_images: float, num_images: float) -> flo
 @torch.no_grad()
 def update_ema(G_ema: nn.Module, G: nn.Module, beta: float) -> None:
     """G_ema <- beta G_ema + (1 - beta) G, parameters only: buffers are re-estimated when they are needed."""
-    for average, weight in zip(G_ema.parameters(), G.parameters(), strict=True):
-        average.lerp_(weight, 1.0 - beta)
+    torch._foreach_lerp_(list(G_ema.parameters()), list(G.parameters()), 1.0 - beta)
 
 
 @torch.no_grad()

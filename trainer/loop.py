@@ -8,10 +8,11 @@ from models import png
 from models.files import replace_file
 from models.pictures import grid
 from trainer.ema import reestimate_statistics
+from trainer.finite import require_finite_weights
 from trainer.pixels import Images, to_tensor
 from trainer.progress import Meter
 from trainer.run_dir import RunDir, Stats
-from trainer.schedule import Batches, d_steps_before, period_steps, turn
+from trainer.schedule import Batches, batch_number, period_steps, turn
 from trainer.selection import Scorer, sample, signature_of
 from trainer.state import State
 
@@ -42,7 +43,11 @@ class Trainer:
         self.stopping = True
 
     def run(self) -> bool:
-        """Train; says whether the run is done (and not stopped). Everything is saved either way."""
+        """Train; says whether the run is done (and not stopped). Everything is saved either way.
+
+        Raises:
+            Diverged: a value is not finite; the last checkpoint is kept, and nothing after it.
+        """
         config = self.state.config
         self.meter.begin(self._kimg)
         next_tick = _next(self._kimg, TICK_KIMG)
@@ -61,7 +66,7 @@ class Trainer:
         if self.state.done:
             self._snapshot()
         else:
-            self.run_dir.save_checkpoint(self.state.state_dict())
+            self._save()
         self.meter.end()
         return self.state.done
 
@@ -71,14 +76,16 @@ class Trainer:
 
     def _step(self) -> None:
         state = self.state
+        d_step = batch_number(state.step, self.d_steps, self.g_steps)
+        real_images = to_tensor(self.images[self.batches[d_step]])
         if turn(state.step, self.d_steps, self.g_steps) == "D":
-            d_step = d_steps_before(state.step, self.d_steps, self.g_steps)
-            self.meter.add_d(*state.train_d(to_tensor(self.images[self.batches[d_step]]), d_step))
+            self.meter.add_d(state.train_d(real_images, d_step))
         else:
-            self.meter.add_g(state.train_g())
+            self.meter.add_g(state.train_g(real_images))
 
     def _snapshot(self) -> None:
         """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state."""
+        self._require_finite()
         state, config = self.state, self.state.config
         G_ema = copy.deepcopy(state.G_ema)
         reestimate_statistics(G_ema, config.z_dim, config.prior, config.batch_size)
@@ -90,8 +97,15 @@ class Trainer:
             score = self.scorer.score(G_ema, signature)
             self.run_dir.append_stats(Stats(kimg=self._kimg, score=score))
             self.meter.note = f"FD/Tr[{score.extractor}] {score.share:.4f} at {self._kimg:.0f}"
-        self.run_dir.save_checkpoint(state.state_dict())
+        self._save()
         self.meter.begin(self._kimg)
+
+    def _save(self) -> None:
+        self._require_finite()
+        self.run_dir.save_checkpoint(self.state.state_dict())
+
+    def _require_finite(self) -> None:
+        require_finite_weights(self.state.step, self.state.G, self.state.D, self.state.G_ema)
 
 
 def _next(kimg: float, interval: float) -> float:

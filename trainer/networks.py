@@ -2,9 +2,11 @@
 
 Both G map z to a small feature map and double it to the full resolution: `dcgan` with strided transposed convolutions
 (Radford et al. 2016), `resize` with nearest-neighbour upsampling and 3x3 convolutions (Odena et al. 2016, against
-checkerboards). Both use the same D. Weights start as DCGAN's: N(0, 0.02), BatchNorm scales N(1, 0.02).
+checkerboards). Both use the same D. Weights start as DCGAN's: N(0, 0.02), BatchNorm scales N(1, 0.02); those of a D
+without BatchNorm as He et al. 2015 (Eq. 14) say, since nothing brings its activations back to scale.
 """
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from models.errors import Invalid
 from trainer.config import Config
+from trainer.regularisers import normalise_spectrally
 
 MIN_EXTENT = 4  # of the smallest feature map, pixels
 SLOPE = 0.2  # of LeakyReLU
@@ -75,32 +78,37 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D: images [N, C, H, W] in [-1, 1] -> logits [N] float32; sigmoid of a logit is the probability of "real"."""
+    """D: images [N, C, H, W] in [-1, 1] -> [N] float32; what the number means is the objective's."""
 
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         super().__init__()
         height, width, channels = shape
         end = stages(height, width)
         widths = [config.d_channels * 2**i for i in range(end.doublings)]
+        batch = config.d_norm == "batch"
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
         for a, b in pairwise(widths):
-            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(SLOPE, inplace=True)]
+            norm: list[nn.Module] = [nn.BatchNorm2d(b)] if batch else []
+            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=not batch), *norm, nn.LeakyReLU(SLOPE, inplace=True)]
         self.features = nn.Sequential(*layers)
+        inputs = widths[-1] * end.height * end.width
         self.hidden = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(widths[-1] * end.height * end.width, config.d_hidden, bias=False),
-            nn.BatchNorm1d(config.d_hidden),
+            nn.Linear(inputs, config.d_hidden, bias=not batch),
+            *([nn.BatchNorm1d(config.d_hidden)] if batch else []),
             nn.LeakyReLU(SLOPE, inplace=True),
         )
         self.head = nn.Linear(config.d_hidden, 1)
-        initialise(self)
+        initialise(self, he=not batch)
+        if config.d_norm == "spectral":
+            normalise_spectrally(self)
 
     def forward(self, images: Tensor) -> Tensor:  # [N, C, H, W] -> [N]
         """Judge: positive for real."""
         h = self.hidden(self.features(images))
-        with torch.autocast("cpu", enabled=False):  # the logit itself never loses bits
-            logits: Tensor = self.head(h.float())
-        return logits.squeeze(1)
+        with torch.autocast("cpu", enabled=False):  # D's answer itself never loses bits
+            answers: Tensor = self.head(h.float())
+        return answers.squeeze(1)
 
 
 def _transposed(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]
@@ -116,11 +124,12 @@ def use_channels_last(network: nn.Module) -> None:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
 
 
-def initialise(network: nn.Module) -> None:
-    """DCGAN's: weights N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0. Uses torch's global generator."""
+def initialise(network: nn.Module, *, he: bool = False) -> None:
+    """DCGAN's or He's weights (see above), biases 0. Uses torch's global generator."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.02)
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / (1 + SLOPE**2) / fan_in) if he else 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from typing import SupportsFloat, TextIO
 
 from trainer.run_dir import Stats
 
@@ -40,20 +40,20 @@ class Meter:
 
     def _restart(self, kimg: float) -> None:
         self._since, self._first_kimg = self.clock(), kimg
-        self._d: list[tuple[float, float, float]] = []
-        self._g: list[float] = []
+        self._d: list[Sequence[SupportsFloat]] = []
+        self._g: list[Sequence[SupportsFloat]] = []
 
     def begin(self, kimg: float) -> None:
         """Count from here: at the start, and after anything that is not training."""
         self._restart(kimg)
 
-    def add_d(self, loss: float, d_real: float, d_fake: float) -> None:
-        """One step of D."""
-        self._d.append((loss, d_real, d_fake))
+    def add_d(self, step: Sequence[SupportsFloat]) -> None:
+        """One step of D: its loss, D(x), D(G(z)) and |grad|. They are looked at when they are shown, not before."""
+        self._d.append(step)
 
-    def add_g(self, loss: float) -> None:
-        """One step of G."""
-        self._g.append(loss)
+    def add_g(self, step: Sequence[SupportsFloat]) -> None:
+        """One step of G: its loss and |grad|."""
+        self._g.append(step)
 
     @property
     def counting(self) -> bool:
@@ -91,12 +91,22 @@ class Meter:
 
     def _stats(self, kimg: float) -> Stats:
         seconds = self.clock() - self._since
-        d = [sum(column) / len(self._d) for column in zip(*self._d, strict=True)] if self._d else [None] * 3
+        d_loss, d_real, d_fake, d_norm = _means(self._d, 4)
+        g_loss, g_norm = _means(self._g, 2)
         return Stats(
             kimg=kimg,
-            d_loss=d[0],
-            d_real=d[1],
-            d_fake=d[2],
-            g_loss=sum(self._g) / len(self._g) if self._g else None,
+            d_loss=d_loss,
+            d_real=d_real,
+            d_fake=d_fake,
+            d_norm=d_norm,
+            g_loss=g_loss,
+            g_norm=g_norm,
             images_per_second=(kimg - self._first_kimg) * 1000 / seconds if seconds > 0 else None,
         )
+
+
+def _means(steps: list[Sequence[SupportsFloat]], columns: int) -> list[float | None]:
+    """The mean of each column; None without any step."""
+    if not steps:
+        return [None] * columns
+    return [sum(map(float, column)) / len(steps) for column in zip(*steps, strict=True)]

@@ -69,8 +69,10 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         kimg: thousands of real images shown so far.
         d_loss: of D, without a regulariser.
         g_loss: of G.
-        d_real: D(x).
-        d_fake: D(G(z)).
+        d_real: D(x), as the objective shows it (trainer.objectives.Objective.shown).
+        d_fake: D(G(z)), likewise.
+        d_norm: |grad| of D's objective by all its weights.
+        g_norm: of G's.
         images_per_second: real images shown.
         score: of the snapshot at this kimg; only on a snapshot's line.
     """
@@ -80,6 +82,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     g_loss: float | None = None
     d_real: float | None = None
     d_fake: float | None = None
+    d_norm: float | None = None
+    g_norm: float | None = None
     images_per_second: float | None = None
     score: Score | None = None
 

@@ -22,6 +22,13 @@ def d_steps_before(step: int, d_steps: int, g_steps: int) -> int:
     return rounds * d_steps + min(rest, d_steps)
 
 
+def batch_number(step: int, d_steps: int, g_steps: int) -> int:
+    """Which batch of the data a step sees: D's the next one, G's those of D's period before it, in turn."""
+    before = d_steps_before(step, d_steps, g_steps)
+    position = step % (d_steps + g_steps) - d_steps  # in G's period
+    return before if position < 0 else before - d_steps + position % d_steps
+
+
 def lr_scale(progress: float, decay_start: float) -> float:
     """What learning rates are multiplied by: 1, from decay_start on falling linearly to 0 at progress 1."""
     if progress <= decay_start:

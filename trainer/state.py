@@ -1,4 +1,4 @@
-"""Everything a run carries from one step to the next, and its one step. Knows no files and no terminal."""
+"""Everything a run carries from one step to the next, and its two steps. Knows no files and no terminal."""
 
 import copy
 from typing import Any, NamedTuple
@@ -8,22 +8,35 @@ from torch import Tensor, nn
 
 from trainer.config import Config
 from trainer.ema import draw_z, ema_beta, update_ema
-from trainer.freezing import frozen
-from trainer.losses import d_loss, g_loss, r1_penalty
+from trainer.finite import require_finite
+from trainer.freezing import frozen, guard
 from trainer.networks import Discriminator, Generator, use_channels_last
+from trainer.objectives import make_objective
+from trainer.regularisers import Part, gradient_penalty, zero_centred
 from trainer.schedule import lr_scale
 
 
 class DStep(NamedTuple):
-    """What a step of D saw: its loss without R1, and the means of D(x) and D(G(z)), probabilities of "real"."""
+    """What a step of D saw, as tensors that nobody waits for: its loss without penalties, and what the objective shows.
 
-    loss: float
-    d_real: float
-    d_fake: float
+    `d_real` and `d_fake` are trainer.objectives.Objective.shown; `d_norm` is |grad| of all its weights.
+    """
+
+    loss: Tensor
+    d_real: Tensor
+    d_fake: Tensor
+    d_norm: Tensor
+
+
+class GStep(NamedTuple):
+    """What a step of G saw: its loss, and |grad| of all its weights."""
+
+    loss: Tensor
+    g_norm: Tensor
 
 
 class State:
-    """G, D, the average of G, their optimisers, the stream of z and the position.
+    """G, D, the average of G, their optimisers, the stream of random numbers and the position.
 
     Args:
         config: of the run.
@@ -33,13 +46,14 @@ class State:
     def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
         torch.manual_seed(config.seed)
         self.config, self.shape = config, shape
+        self.objective = make_objective(config.loss)
         self.G, self.D = Generator(config, shape), Discriminator(config, shape)
         use_channels_last(self.G)
         use_channels_last(self.D)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.g_optimiser = _adam(self.G, config.g_lr, config)
         self.d_optimiser = _adam(self.D, config.d_lr, config)
-        self.stream = torch.Generator().manual_seed(config.seed)
+        self.stream = torch.Generator().manual_seed(config.seed)  # of z and of whatever else a step draws
         self.step = 0  # of either network
         self.num_images = 0  # real ones shown to D
 
@@ -48,35 +62,40 @@ class State:
         """Whether D has seen all the images of the configuration."""
         return self.num_images >= self.config.kimg * 1000
 
-    def train_d(self, real_images: Tensor, d_step: int) -> DStep:
-        """One step of D on real images [N, C, H, W] in [-1, 1] and as many fakes, G frozen."""
-        config = self.config
-        _set_lr(self.d_optimiser, config.d_lr * self._lr_scale())
-        with frozen(self.G), self._autocast():
-            with torch.no_grad():
-                fake_images = self.G(self._draw())
-            real_logits, fake_logits = self.D(real_images), self.D(fake_images)
-        loss = objective = d_loss(real_logits, fake_logits)
-        if config.r1_gamma and d_step % config.r1_interval == 0:
-            objective = loss + r1_penalty(self.D, real_images, config.r1_gamma * config.r1_interval)
-        _descend(self.d_optimiser, objective)
-        self.step += 1
-        self.num_images += len(real_images)
-        with torch.no_grad():
-            return DStep(loss.item(), real_logits.sigmoid().mean().item(), fake_logits.sigmoid().mean().item())
+    def train_d(self, real: Tensor, d_step: int) -> DStep:
+        """One step of D on real images [N, C, H, W] in [-1, 1] and as many generated ones, G frozen.
 
-    def train_g(self) -> float:
-        """One step of G with D frozen, and of the average; returns G's loss."""
+        Raises:
+            Diverged: a value is not finite; D is as it was before.
+        """
+        _set_lr(self.d_optimiser, self.config.d_lr * self._lr_scale())
+        with frozen(self.G):
+            with torch.no_grad():
+                fake = self._generate()
+            loss, penalty, shown = self._play_d(real, fake, d_step)
+            norm = self._descend(self.d_optimiser, self.D, self.G, loss if penalty is None else loss + penalty)
+        self.step += 1
+        self.num_images += len(real)
+        return DStep(loss.detach(), *shown, norm)
+
+    def train_g(self, real: Tensor) -> GStep:
+        """One step of G with D frozen, and of the average; real images [N, C, H, W] for objectives that pair.
+
+        Raises:
+            Diverged: a value is not finite; G is as it was before.
+        """
         config = self.config
         _set_lr(self.g_optimiser, config.g_lr * self._lr_scale())
-        with frozen(self.D), self._autocast():
-            fake_logits = self.D(self.G(self._draw()))
-        objective = g_loss(fake_logits, config.loss)
-        _descend(self.g_optimiser, objective)
-        beta = ema_beta(config.batch_size, config.ema_half_life_kimg * 1000, self.num_images)
-        update_ema(self.G_ema, self.G, beta)
+        with frozen(self.D):
+            real_answers = None
+            if self.objective.paired:
+                with torch.no_grad():
+                    real_answers = self._judge(real)
+            loss = self.objective.g_loss(real_answers, self._judge(self._generate()))
+            norm = self._descend(self.g_optimiser, self.G, self.D, loss)
+        update_ema(self.G_ema, self.G, ema_beta(config.batch_size, config.ema_half_life_kimg * 1000, self.num_images))
         self.step += 1
-        return objective.item()
+        return GStep(loss.detach(), norm)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as torch's weights_only form holds it."""
@@ -99,26 +118,73 @@ class State:
         self.stream.set_state(state["stream"])
         self.step, self.num_images = state["step"], state["num_images"]
 
-    def _draw(self) -> Tensor:  # [batch_size, z_dim]
-        return draw_z(self.config.batch_size, self.config.z_dim, self.config.prior, self.stream)
+    def _play_d(
+        self, real: Tensor, fake: Tensor, d_step: int
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:  # loss, penalty, what is shown
+        """D's loss and penalties; whatever is penalised is answered in float32, once for the loss and the penalty."""
+        config = self.config
+        lazily = config.r1_interval if d_step % config.r1_interval == 0 else 0
+        r1, r2 = config.r1_gamma * lazily, config.r2_gamma * lazily
+        real, fake = _leaf(real, r1), _leaf(fake, r2)
+        if bool(r1) == bool(r2) and config.d_norm != "batch":  # one call: D sees no batches
+            real_answers, fake_answers = self._judge(torch.cat([real, fake]), exact=bool(r1)).chunk(2)
+        else:
+            with self._autocast():  # one for both: it keeps the weights that it has rounded
+                real_answers, fake_answers = self._judge(real, exact=bool(r1)), self._judge(fake, exact=bool(r2))
+        parts = [Part(x, a, g) for x, a, g in ((real, real_answers, r1), (fake, fake_answers, r2)) if g]
+        penalty = zero_centred(parts) if parts else None
+        if config.gp_lambda:
+            mix = torch.rand(len(real), generator=self.stream)
+            penalty = gradient_penalty(self._judge_exactly, real, fake, mix, config.gp_lambda)
+        with torch.no_grad():
+            shown = self.objective.shown(real_answers, fake_answers)
+        return self.objective.d_loss(real_answers, fake_answers), penalty, shown
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.precision == "bf16")
+    def _generate(self) -> Tensor:  # [batch_size, C, H, W]
+        config = self.config
+        z = draw_z(config.batch_size, config.z_dim, config.prior, self.stream)
+        with self._autocast():
+            images: Tensor = self.G(z)
+        return images
+
+    def _judge(self, images: Tensor, *, exact: bool = False) -> Tensor:  # [N, C, H, W] -> [N]
+        with self._autocast(exact=exact):
+            answers: Tensor = self.D(images)
+        return answers
+
+    def _judge_exactly(self, images: Tensor) -> Tensor:  # [N, C, H, W] -> [N]
+        return self._judge(images, exact=True)
+
+    def _autocast(self, *, exact: bool = False) -> torch.autocast:
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.precision == "bf16" and not exact)
 
     def _lr_scale(self) -> float:
         return lr_scale(self.num_images / (self.config.kimg * 1000), self.config.lr_decay_start)
 
+    def _descend(
+        self, optimiser: torch.optim.Optimizer, player: nn.Module, other: nn.Module, objective: Tensor
+    ) -> Tensor:
+        """One step down; returns |grad| over all the player's weights. Nothing changes where a value is not finite."""
+        optimiser.zero_grad(set_to_none=True)
+        objective.backward()  # type: ignore[no-untyped-call]  # torch publishes no type for it
+        gradients = [p.grad for p in player.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        require_finite(self.step, player, other, objective, norm)
+        optimiser.step()
+        return norm
+
+
+def _leaf(images: Tensor, gamma: float) -> Tensor:
+    """Float32 images that D's answers can be differentiated by, where a penalty asks for it."""
+    return images.detach().float().requires_grad_(True) if gamma else images
+
 
 def _adam(network: nn.Module, lr: float, config: Config) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
+    optimiser = torch.optim.Adam(network.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
+    guard(optimiser)
+    return optimiser
 
 
 def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = lr
-
-
-def _descend(optimiser: torch.optim.Optimizer, objective: Tensor) -> None:
-    optimiser.zero_grad(set_to_none=True)
-    objective.backward()  # type: ignore[no-untyped-call]  # torch publishes no type for it
-    optimiser.step()

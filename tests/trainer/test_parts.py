@@ -1,6 +1,7 @@
 """Networks, frozen periods, schedules, the average of G."""
 
 import copy
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -9,11 +10,17 @@ from torch import nn
 
 from models.errors import DataError, Invalid
 from tests.trainer.conftest import SHAPE
-from trainer.config import Config
+from trainer.arguments import OPTIONS
+from trainer.config import Config, make_config
 from trainer.ema import draw_z, ema_beta, reestimate_statistics, update_ema
+from trainer.finite import Diverged
+from trainer.freezing import frozen
 from trainer.networks import Discriminator, Generator, stages
+from trainer.objectives import OBJECTIVES
 from trainer.pixels import to_tensor, to_uint8
-from trainer.schedule import Batches, d_steps_before, lr_scale, period_steps, turn
+from trainer.recipes import recipe
+from trainer.regularisers import Part, zero_centred
+from trainer.schedule import Batches, batch_number, d_steps_before, lr_scale, period_steps, turn
 from trainer.state import State
 
 
@@ -23,6 +30,10 @@ def weights(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def changed(network: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
     return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def noise() -> torch.Tensor:
+    return to_tensor(np.random.RandomState(0).randint(0, 256, (16, *SHAPE), dtype=np.uint8))
 
 
 # Networks.
@@ -60,7 +71,7 @@ def test_g_stands_still_while_d_trains(tiny: Config) -> None:
     """D's step changes all of D, its running statistics too, and nothing of G: no weight and no buffer."""
     state = State(tiny, SHAPE)
     G, G_ema, D = weights(state.G), weights(state.G_ema), weights(state.D)
-    state.train_d(to_tensor(np.random.RandomState(0).randint(0, 256, (16, *SHAPE), dtype=np.uint8)), 0)
+    state.train_d(noise(), 0)
     assert changed(state.G, G) == changed(state.G_ema, G_ema) == set()
     assert {"head.weight", "hidden.2.running_mean", "features.0.weight"} <= changed(state.D, D)
 
@@ -69,19 +80,105 @@ def test_d_stands_still_while_g_trains(tiny: Config) -> None:
     """G's step changes all of G, its running statistics too, and nothing of D; afterwards D can train again."""
     state = State(tiny, SHAPE)
     G, D = weights(state.G), weights(state.D)
-    state.train_g()
+    state.train_g(noise())
     assert changed(state.D, D) == set()
     assert {"linear.weight", "norm.running_mean", "to_image.weight"} <= changed(state.G, G)
     assert all(p.requires_grad for p in state.D.parameters())
 
 
-def test_r1_reaches_d(tiny: Config) -> None:
-    """With R1 the same step of D ends elsewhere than without."""
-    real_images = to_tensor(np.random.RandomState(0).randint(0, 256, (16, *SHAPE), dtype=np.uint8))
-    plain, regularised = State(tiny, SHAPE), State(Config(**{**_fields(tiny), "r1_gamma": 10.0}), SHAPE)
-    plain.train_d(real_images, 0)
-    regularised.train_d(real_images, 0)
+@pytest.mark.parametrize("loss", ["hinge", "wasserstein", "relativistic", "least-squares", "minimax"])
+def test_frozen_networks_keep_every_bit_in_every_game(tiny: Config, loss: str) -> None:
+    """Spectral normalisation's vectors, penalties and pairs included: the other player's step changes nothing."""
+    state = State(Config(**{**_fields(tiny), **recipe(loss), "loss": loss}), SHAPE)
+    G = weights(state.G)
+    state.train_d(noise(), 0)
+    assert changed(state.G, G) == set()
+    D = weights(state.D)
+    state.train_g(noise())
+    assert changed(state.D, D) == set()
+    assert changed(state.G, G)
+    state.train_d(noise(), 1)
+    assert changed(state.D, D)
+
+
+def test_a_write_to_a_frozen_network_is_found() -> None:
+    """A write to a parameter or a buffer inside the period raises with its name."""
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    with pytest.raises(RuntimeError, match=r"0\.weight of Sequential changed"), frozen(network), torch.no_grad():
+        network[0].weight.add_(1)
+    with pytest.raises(RuntimeError, match=r"1\.running_mean"), frozen(network):
+        network[1].running_mean.add_(1)
+
+
+def test_an_optimiser_refuses_a_frozen_network(tiny: Config) -> None:
+    """Fused Adam's writes are counted by nobody, so its step itself is refused; afterwards it works again."""
+    state = State(tiny, SHAPE)
+    state.train_d(noise(), 0)
+    before = weights(state.D)
+    with pytest.raises(RuntimeError, match="while it is frozen"), frozen(state.D):
+        state.d_optimiser.step()
+    assert changed(state.D, before) == set()
+    state.d_optimiser.step()
+    assert changed(state.D, before)
+
+
+@pytest.mark.parametrize("penalty", ["r1_gamma", "r2_gamma", "gp_lambda"])
+def test_penalties_reach_d(tiny: Config, penalty: str) -> None:
+    """With a penalty the same step of D ends elsewhere than without."""
+    plain = State(Config(**{**_fields(tiny), "d_norm": "none"}), SHAPE)
+    regularised = State(Config(**{**_fields(tiny), "d_norm": "none", penalty: 10.0}), SHAPE)
+    plain.train_d(noise(), 0)
+    regularised.train_d(noise(), 0)
     assert changed(plain.D, weights(regularised.D))
+
+
+def test_lazy_penalties_come_every_so_many_steps(tiny: Config) -> None:
+    """With an interval of 4, step 1 is as without R1, and step 4 is the first to be regularised again."""
+    lazy = Config(**{**_fields(tiny), "d_norm": "none", "r1_gamma": 10.0, "r1_interval": 4})
+    plain = Config(**{**_fields(tiny), "d_norm": "none"})
+    for d_step, same in ((1, True), (3, True), (4, False), (0, False)):
+        a, b = State(plain, SHAPE), State(lazy, SHAPE)
+        a.train_d(noise(), d_step)
+        b.train_d(noise(), d_step)
+        assert (changed(a.D, weights(b.D)) == set()) == same
+
+
+def test_r1_and_r2_in_one_call_are_those_of_two(tiny: Config) -> None:
+    """In float32, R1 and R2 through one call of D give the gradient that separate calls give."""
+    config = Config(**{**_fields(tiny), "d_norm": "none", "precision": "fp32"})
+    both = State(Config(**{**_fields(config), "r1_gamma": 3.0, "r2_gamma": 3.0, "r1_interval": 1}), SHAPE)
+    both.train_d(noise(), 0)
+    apart = State(config, SHAPE)
+    real, fake = noise().requires_grad_(), apart._generate().detach().requires_grad_()
+    answers = apart.D(real), apart.D(fake)
+    penalties = [zero_centred([Part(x, a, 3.0)]) for x, a in zip((real, fake), answers, strict=True)]
+    (apart.objective.d_loss(*answers) + sum(penalties)).backward()
+    for ours, theirs in zip(both.D.parameters(), apart.D.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+# Numbers that are not finite.
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_is_named(tiny: Config, value: float) -> None:
+    """Step, tensor and network are said, and no weight was touched."""
+    state = State(tiny, SHAPE)
+    state.D.features[0].weight.register_hook(lambda gradient: gradient * value)
+    before = {name: p.detach().clone() for name, p in state.D.named_parameters()}
+    with pytest.raises(Diverged, match=r"step 0: the gradient of features\.0\.weight of Discriminator is not finite"):
+        state.train_d(noise(), 0)
+    assert all(torch.equal(p, before[name]) for name, p in state.D.named_parameters())
+
+
+def test_a_weight_that_is_not_finite_is_named(tiny: Config) -> None:
+    """It makes every gradient NaN, in both networks: the weight is what is named, whoever plays."""
+    state = State(tiny, SHAPE)
+    state.G.to_image.bias.data.fill_(float("nan"))
+    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of Generator is not finite"):
+        state.train_g(noise())
+    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of Generator is not finite"):
+        state.train_d(noise(), 0)
 
 
 def _fields(config: Config) -> dict[str, object]:
@@ -96,6 +193,12 @@ def test_d_goes_first_and_turns_alternate() -> None:
     turns = [turn(step, 2, 3) for step in range(12)]
     assert "".join(turns) == "DDGGGDDGGGDD"
     assert [d_steps_before(step, 2, 3) for step in range(12)] == [turns[:step].count("D") for step in range(12)]
+
+
+def test_g_sees_the_batches_that_d_saw_last() -> None:
+    """Where pairs need real images, G's steps take those of D's period before, in order, again and again."""
+    assert [batch_number(step, 2, 3) for step in range(10)] == [0, 1, 0, 1, 0, 2, 3, 2, 3, 2]
+    assert [batch_number(step, 1, 1) for step in range(6)] == [0, 0, 1, 1, 2, 2]
 
 
 def test_periods_in_epochs(tiny: Config) -> None:
@@ -187,3 +290,41 @@ def test_settings_outside_their_limits_are_named() -> None:
     """The error names the field and its limits."""
     with pytest.raises(Invalid, match=r"batch_size: 1 is outside 2 \.\. 8192"):
         Config(data="x", batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"r1_gamma": 1.0}, "r1_gamma: with BatchNorm"),
+        ({"r2_gamma": 1.0}, "r2_gamma: with BatchNorm"),
+        ({"loss": "wasserstein", "gp_lambda": 10.0}, "gp_lambda: with BatchNorm"),
+        ({"loss": "wasserstein", "d_norm": "none"}, "loss: wasserstein needs a D of bounded slope"),
+        ({"d_norm": "none", "gp_lambda": 10.0, "r1_gamma": 1.0}, "gp_lambda: the gradient penalty wants slopes of 1"),
+    ],
+)
+def test_settings_that_make_no_sense_together_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    """The error names the field and says why."""
+    with pytest.raises(Invalid, match=complaint):
+        Config(data="x", **settings)
+
+
+@pytest.mark.parametrize("loss", OBJECTIVES)
+def test_every_objective_brings_what_it_needs(loss: str) -> None:
+    """Asked for alone, an objective is a configuration that is not refused; what is said beats what it brings."""
+    assert make_config("x", None, {"loss": loss}).loss == loss
+    assert make_config("x", None, {"loss": loss, "d_lr": 0.5}).d_lr == 0.5
+
+
+def test_another_game_leaves_the_tested_configuration_behind() -> None:
+    """fashion-mnist's own file holds for its own objective only."""
+    assert make_config("fashion-mnist", None, {}).kimg == 1050
+    config = make_config("fashion-mnist", None, {"loss": "wasserstein"})
+    assert (config.gp_lambda, config.d_lr, config.d_period) == (10.0, 1e-4, 5)
+
+
+def test_the_command_line_knows_every_choice() -> None:
+    """Options with choices offer exactly those that Config takes."""
+    hints = get_type_hints(Config)
+    for name, _, choices, _ in OPTIONS:
+        if choices is not None:
+            assert set(choices) == set(get_args(hints[name])), name

@@ -25,10 +25,13 @@ from trainer import commands
 from trainer.config import Config, make_config
 from trainer.ema import reestimate_statistics
 from trainer.exporting import choose
+from trainer.finite import Diverged
 from trainer.loop import Trainer
 from trainer.networks import Generator
+from trainer.objectives import OBJECTIVES
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.progress import Meter, duration
+from trainer.recipes import recipe
 from trainer.run_dir import Run, RunDir, Score, Stats
 from trainer.selection import sample, signature_of
 from trainer.state import State
@@ -46,7 +49,9 @@ class StopAfter(Meter):
             self.trainer.stop()
 
 
-def run(config: Config, images: np.ndarray, path: Path, stop_after: int = -1) -> bool:
+def run(
+    config: Config, images: np.ndarray, path: Path, stop_after: int = -1, kind: type[StopAfter] = StopAfter
+) -> bool:
     """Begin a run, or go on with it; says whether it is done."""
     run_dir, state = RunDir(path), State(config, images.shape[1:])
     if not (path / "config.json").exists():
@@ -54,7 +59,7 @@ def run(config: Config, images: np.ndarray, path: Path, stop_after: int = -1) ->
         run_dir.create(Run(config=config, data_hash="0", licence=None, shape=shape, code_version="test"))
     else:
         state.load_state_dict(run_dir.load_checkpoint())
-    meter = StopAfter(config.kimg)
+    meter = kind(config.kimg)
     trainer = Trainer(state, images, run_dir, meter, None)
     meter.trainer, meter.steps_left = trainer, stop_after
     return trainer.run()
@@ -78,8 +83,7 @@ def equal(a: Any, b: Any) -> bool:
 def test_a_resumed_run_ends_bit_identical(tmp_path: Path, stops: tuple[int, ...]) -> None:
     """Stopped mid-epoch and mid-period, once or twice, the default bf16 networks end in the same bits as without."""
     config = Config(
-        data="noise", batch_size=8, kimg=0.2, d_period=3, g_period=2, threads=1, snapshot_kimg=0.07, r1_gamma=0.1,
-        r1_interval=4, seed=5,
+        data="noise", batch_size=8, kimg=0.2, d_period=3, g_period=2, threads=1, snapshot_kimg=0.07, seed=5,
     )  # fmt: skip
     assert config.precision == "bf16"
     images = np.random.RandomState(0).randint(0, 256, (83, 28, 28, 1), dtype=np.uint8)
@@ -94,6 +98,47 @@ def test_a_resumed_run_ends_bit_identical(tmp_path: Path, stops: tuple[int, ...]
     for kimg in whole.snapshots():
         assert equal(whole.load_snapshot(kimg), stopped.load_snapshot(kimg))
     assert not equal(whole.load_snapshot(whole.snapshots()[0]), whole.load_snapshot(whole.snapshots()[-1]))
+
+
+@pytest.mark.parametrize("loss", OBJECTIVES)
+def test_every_objective_resumes_bit_identical(tmp_path: Path, tiny: Config, loss: str) -> None:
+    """With its own penalties and normalisation, stopped in the middle of a period."""
+    settings = {**recipe(loss), "loss": loss, "kimg": 0.32, "snapshot_kimg": 0.32}
+    config = msgspec.structs.replace(tiny, **settings)
+    images = np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8)
+    assert run(config, images, tmp_path / "whole")
+    assert not run(config, images, tmp_path / "stopped", 7)
+    assert run(config, images, tmp_path / "stopped")
+    whole, stopped = (RunDir(tmp_path / name).load_checkpoint() for name in ("whole", "stopped"))
+    assert equal(whole, stopped)
+
+
+class PoisonAfter(StopAfter):
+    """Makes a weight of G NaN after so many steps."""
+
+    def show(self, kimg: float) -> None:
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            self.trainer.state.G.to_image.bias.data.fill_(float("nan"))
+
+
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path: Path, tiny: Config) -> None:
+    """Whoever plays next after a NaN in G: an error that says where it is, and nothing is saved."""
+    images = np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8)
+    for last in (7, 8):
+        with pytest.raises(Diverged, match=rf"step {last}: to_image\.bias of Generator is not finite"):
+            run(tiny, images, tmp_path / str(last), last, PoisonAfter)
+        assert not RunDir(tmp_path / str(last)).checkpoint_path.exists()
+
+
+def test_a_checkpoint_is_finite_or_not_written(tmp_path: Path, tiny: Config) -> None:
+    """Poisoned by the very step before a snapshot: the checkpoint of the snapshot before stays as it was."""
+    images = np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8)
+    config = msgspec.structs.replace(tiny, snapshot_kimg=0.064)  # steps 0 2 4 6 show D images: the first after step 6
+    with pytest.raises(Diverged, match=r"step 15: to_image\.bias of Generator is not finite"):
+        run(config, images, tmp_path / "run", 15, PoisonAfter)
+    assert RunDir(tmp_path / "run").load_checkpoint()["step"] == 7
+    assert RunDir(tmp_path / "run").snapshots() == [0.064]
 
 
 def test_a_snapshot_disturbs_nothing(tmp_path: Path, tiny: Config) -> None:
@@ -292,12 +337,13 @@ def test_statistics_are_means_since_the_last_line() -> None:
     now = [10.0]
     meter = Meter(1.0, clock=lambda: now[0])
     meter.begin(0.0)
-    meter.add_d(1.0, 0.6, 0.4)
-    meter.add_d(3.0, 0.8, 0.2)
-    meter.add_g(5.0)
+    meter.add_d((1.0, 0.6, 0.4, 1.0))
+    meter.add_d((3.0, 0.8, 0.2, 2.0))
+    meter.add_g((5.0, 0.25))
     now[0] = 12.0
     stats = meter.report(0.1)
     assert (stats.d_loss, stats.g_loss, stats.images_per_second) == (2.0, 5.0, 50.0)
+    assert (stats.d_norm, stats.g_norm) == (1.5, 0.25)
     assert meter.line(stats) == "0.1/1 kimg  D(x) 0.70  D(G(z)) 0.30  50 images/s  18s left"
 
 

@@ -1,0 +1,37 @@
+"""Which settings make no sense together, and why. Knows no torch."""
+
+from typing import TYPE_CHECKING
+
+from models.errors import Invalid
+
+if TYPE_CHECKING:
+    from trainer.config import Config
+
+
+def check(config: "Config") -> None:
+    """Refuse a configuration that cannot work, before anything is made.
+
+    Left to the user, since published results exist for them: relativistic pairing without R1 and R2 (Jolicoeur-
+    Martineau 2019; the proof of local convergence in Huang et al. 2024 needs both), spectral normalisation together
+    with any penalty (Kurach et al. 2019), hinge without spectral normalisation (Lim & Ye 2017).
+
+    Raises:
+        Invalid: names the field and the reason.
+    """
+    _check_penalties(config)
+    if config.loss == "wasserstein" and not config.gp_lambda and config.d_norm != "spectral":
+        detail = "wasserstein needs a D of bounded slope, else its score grows without end"
+        raise Invalid(f"{detail}: set gp_lambda (10), or d_norm to spectral", field="loss")
+
+
+def _check_penalties(config: "Config") -> None:
+    penalties = {"r1_gamma": config.r1_gamma, "r2_gamma": config.r2_gamma, "gp_lambda": config.gp_lambda}
+    on = [name for name, weight in penalties.items() if weight]
+    if on and config.d_norm == "batch":
+        detail = "with BatchNorm, D's answer for an image depends on the whole batch, and its slope at one image says"
+        raise Invalid(
+            f"{detail} nothing (Gulrajani et al. 2017, section 4): set d_norm to none or spectral", field=on[0]
+        )
+    if config.gp_lambda and (config.r1_gamma or config.r2_gamma):
+        detail = "wants slopes of 1 between real and generated images; R1 and R2 want 0 at their ends: leave one out"
+        raise Invalid(f"the gradient penalty {detail}", field="gp_lambda")
