@@ -12,30 +12,40 @@ import sys
 import uvicorn
 import uvloop
 
-from serving.asgi import INCOMING, ASGIApp, Receive, Reply, Scope, Send
+from serving.asgi import Incoming, Receive, Reply, Scope, Send
+from serving.fast_path import FastProtocol
 from serving.metrics import Metrics
 from serving.middleware import Front
-from serving.protocol import GuardedProtocol
 from serving.requests import SampleRequest, decode_body
 
 
-def build(size: int) -> ASGIApp:
-    """The application; its answers have so many bytes."""
-    reply = Reply(200, [(b"content-type", b"image/png")], os.urandom(size))
+class Constant:
+    """A route (serving.asgi.Route) that answers so many bytes."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        decode_body(scope[INCOMING].body, SampleRequest)
-        await reply.send(send)
+    def __init__(self, size: int) -> None:
+        self._reply = Reply(200, [(b"content-type", b"image/png")], os.urandom(size))
 
-    return Front(answer, hot={"/sample": answer}, metrics=Metrics(), draining=lambda: False)
+    def at_once(self, request: Incoming) -> Reply:
+        """Decode what was asked, and answer what always is."""
+        decode_body(request.body, SampleRequest)
+        return self._reply
+
+    async def answer(self, request: Incoming) -> Reply:
+        """The same."""
+        return self.at_once(request)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same, by ASGI."""
+        await self._reply.send(send)
 
 
 def main() -> None:
     """Serve until a signal comes."""
     listening = socket.create_server(("127.0.0.1", int(os.environ["GENSERVE_PORT"])), backlog=2048)
+    constant = Constant(int(sys.argv[1]))
     config = uvicorn.Config(
-        build(int(sys.argv[1])),
-        http=GuardedProtocol,
+        Front(constant, hot={"/sample": constant}, metrics=Metrics(), draining=lambda: False),
+        http=FastProtocol,
         ws="none",
         loop="none",
         lifespan="off",

@@ -8,7 +8,6 @@ from functools import partial
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
-from litestar.handlers import ASGIRouteHandler
 
 from models.repository import Repository, Version
 from serving.asgi import ASGIApp, Receive, Scope, Send
@@ -18,7 +17,7 @@ from serving.metrics import CONTENT_TYPE
 from serving.middleware import Front
 from serving.pages import model_routes, page_routes
 from serving.problems import answer_error
-from serving.routes import operating_routes, sampling_routes
+from serving.routes import hot_routes, operating_routes, sampling_routes
 from serving.service import Service
 from serving.settings import Settings
 
@@ -35,11 +34,11 @@ class App:
     def __init__(self, service: Service, routes: Litestar, front: Front) -> None:
         self.service = service
         self.routes = routes
-        self._front = front
+        self.front = front
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        await self._front(scope, receive, send)
+        await self.front(scope, receive, send)
 
     def drain(self) -> None:
         """Say not ready from now on, and give up connections after their next answer; requests are still answered."""
@@ -83,10 +82,10 @@ def assemble(service: Service, running: Callable[[], AbstractAsyncContextManager
         service: its parts.
         running: what goes on from the application's start to its end.
     """
-    sampling = sampling_routes(service)
+    hot = hot_routes(service)
     litestar = Litestar(
         route_handlers=[
-            *sampling,
+            *sampling_routes(service, hot),
             *operating_routes(service, metrics=service.settings.metrics_port is None),
             *model_routes(service),
             *page_routes(),
@@ -97,7 +96,6 @@ def assemble(service: Service, running: Callable[[], AbstractAsyncContextManager
         logging_config=None,
     )
     paths = [route.path_format for route in litestar.routes]
-    hot = {path: route.fn for route in sampling if isinstance(route, ASGIRouteHandler) for path in route.paths}
     front = Front(litestar, hot=hot, paths=paths, metrics=service.metrics, draining=lambda: service.state.draining)
     return App(service, litestar, front)
 

@@ -1,7 +1,8 @@
 """ASGI's types, as loose as ASGI is, and a whole request and answer as plain values. Knows no routes."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -13,6 +14,9 @@ Headers = list[tuple[bytes, bytes]]
 INCOMING = "genserve.incoming"  # where the outermost layer leaves the request in the scope
 WHOLE = "genserve.whole"  # in the scope where the body has arrived already
 DEPARTURES = "genserve.departures"  # where the server's protocol leaves the set of those to call when the client leaves
+
+
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
 class Incoming(NamedTuple):
@@ -32,7 +36,7 @@ class Incoming(NamedTuple):
         return default if value is None else value.decode("latin-1")
 
 
-class Reply(NamedTuple):
+class Reply:
     """An answer; content-length is added when it is sent.
 
     Args:
@@ -41,12 +45,63 @@ class Reply(NamedTuple):
         body: whole.
     """
 
-    status: int
-    headers: Headers
-    body: bytes
+    __slots__ = ("_head", "body", "headers", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self._head: bytes | None = None
+
+    def head(self) -> bytes:
+        """Status line and headers as HTTP/1.1 writes them, each with its line's end; made once.
+
+        Raises:
+            ValueError: a header holds a line's end.
+        """
+        if self._head is None:
+            lines = [b"%b: %b\r\n" % header for header in self.headers]
+            head = b"%bcontent-length: %d\r\n%b" % (STATUS_LINES[self.status], len(self.body), b"".join(lines))
+            if head.count(b"\n") != len(lines) + 2 or head.count(b"\r") != len(lines) + 2:
+                raise ValueError("a header holds a line's end")
+            self._head = head
+        return self._head
 
     async def send(self, send: Send) -> None:
         """Send it whole."""
         headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class Route(Protocol):
+    """What answers whole requests to one path, and can do so without ASGI."""
+
+    def at_once(self, request: Incoming) -> Reply | None:
+        """The answer of a POST where it is at hand; None where it takes longer. Raises nothing."""
+        ...
+
+    async def answer(self, request: Incoming) -> Reply:
+        """The answer of a POST; errors are answers too."""
+        ...
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 ASGI's
+        """ASGI, for every method."""
+        ...
+
+
+class Turn(Protocol):
+    """A request on a connection, as its protocol shows it to what answers without ASGI."""
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run this; it is cancelled when the client leaves, and then `left` is true."""
+        ...
+
+    @property
+    def left(self) -> bool:
+        """Whether the client left."""
+        ...
+
+    def reply(self, reply: Reply, request_id: str, *, close: bool) -> None:
+        """Answer, once; `close` ends the connection after it."""
+        ...

@@ -15,12 +15,23 @@ from serving.offload import offload
 ANSWER_OVERHEAD_BYTES = 2048  # headers, and what was asked
 ENTRY_OVERHEAD_BYTES = 512  # key, bookkeeping and array header, measured at 380-480
 
+Address = tuple[str, int, str]  # of a version: name, number, numerics
+
 
 class Kept(NamedTuple):
-    """A whole answer, and how many images are in it."""
+    """A whole answer.
+
+    Args:
+        reply: without what belongs to one request.
+        images: how many are in it.
+        reference: the model that was asked for.
+        model: what answered for it then.
+    """
 
     reply: Reply
     images: int
+    reference: str | None
+    model: Address
 
 
 class Entry(NamedTuple):
@@ -111,8 +122,6 @@ class MemoryCache:
     def find_answer(self, key: Hashable) -> Kept | None:
         """A whole answer; None where there is none."""
         kept: Kept | None = self._lru.get(key)
-        if kept is not None:
-            self._observer.looked_up("local", "hit", kept.images)
         return kept
 
     def keep_answer(self, key: Hashable, kept: Kept) -> None:

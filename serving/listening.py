@@ -17,7 +17,7 @@ from typing import Any, Literal
 import uvicorn
 
 from serving.errors import SettingsError
-from serving.protocol import GuardedProtocol
+from serving.fast_path import FastProtocol
 from serving.settings import Settings
 
 BACKLOG = 2048
@@ -157,14 +157,14 @@ class HttpServer(uvicorn.Server):
         self.should_exit = True
 
     def _protocol(self) -> asyncio.Protocol:
-        return GuardedProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        return FastProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 def http_config(app: Any, settings: Settings, *, lifespan: Literal["on", "off"] = "on") -> uvicorn.Config:  # noqa: ANN401 any ASGI application
     """How uvicorn runs an application."""
     return uvicorn.Config(
         app,
-        http=GuardedProtocol,
+        http=FastProtocol,
         ws="none",
         loop="none",
         lifespan=lifespan,

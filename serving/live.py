@@ -17,6 +17,7 @@ from models.errors import GenserveError, Invalid, LoadError, NotFound
 from models.repository import Repository, Version
 from serving.errors import NotReady
 from serving.loading import LiveModel
+from serving.references import champion_meant
 
 PATIENCE_SECONDS = 1.0  # a version that loads within this long answers the request that asked for it
 RETRY_SECONDS = 30.0  # before a version that failed to load is tried again
@@ -86,6 +87,7 @@ class LiveModels:
         self._champions: dict[str, LiveModel] = {}
         self._others: OrderedDict[Version, LiveModel] = OrderedDict()
         self._names: set[str] = set()  # that should answer, loaded or not
+        self._usual: str | None = None  # of them, what requests that name none get
         self._failures: dict[Version, tuple[float, str]] = {}  # when to try again, and why it failed
         self._loading: tuple[Version, asyncio.Task[LiveModel | None]] | None = None
         self._looked = False
@@ -112,10 +114,7 @@ class LiveModels:
     @property
     def default_reference(self) -> str | None:
         """What requests that name no model mean; None where that cannot be said now."""
-        try:
-            return self._default or self._only_name()
-        except GenserveError:
-            return None
+        return self._default or self._usual
 
     async def follow(self) -> None:
         """Look at the repository again and again, until cancelled."""
@@ -142,6 +141,11 @@ class LiveModels:
         self._looked = True
         self._observer.changed(self.loaded)
 
+    def at_hand(self, reference: str | None) -> LiveModel | None:
+        """The model that a request means, where it is a champion; None for all else."""
+        meant = self.default_reference if reference is None else reference
+        return None if meant is None else champion_meant(self._champions, meant)
+
     async def get(self, reference: str | None) -> LiveModel:
         """The model that a request means.
 
@@ -152,14 +156,14 @@ class LiveModels:
             NotFound: no such model or version, or one that must not be served.
             NotReady: it is being loaded.
         """
+        champion = self.at_hand(reference)
+        if champion is not None:
+            return champion
         if reference is None:
             return await self._default_model()
         name, at, which = reference.partition("@")
         if at and not which:
             raise NotFound(f"{reference[:64]!r} names no version after the @", field="model")
-        champion = self._champions.get(name)
-        if champion is not None and which in ("", "champion", str(champion.version.number)):
-            return champion
         if which == "candidate":
             raise NotFound("a candidate is not served; ask for its number", field="model")
         try:
@@ -179,21 +183,16 @@ class LiveModels:
             NotReady: it cannot answer now.
             Invalid: there are several, and none is the default.
         """
+        reference = self.default_reference
+        if reference is None:
+            if not self._names:
+                raise NotReady("no model is loaded yet", retry_after_seconds=self._poll_seconds)
+            raise Invalid(f"several models are served, name one of: {', '.join(sorted(self._names))}", field="model")
         try:
-            return await self.get(self._default or self._only_name())
+            return await self.get(reference)
         except NotFound as error:  # the setting's fault, not the client's
             why = f"the default model cannot answer: {error.detail}"
             raise NotReady(why, retry_after_seconds=self._poll_seconds) from error
-
-    def _only_name(self) -> str:
-        names = sorted(self._names)
-        if PREFERRED_MODEL in names:
-            return PREFERRED_MODEL
-        if len(names) == 1:
-            return names[0]
-        if not names:
-            raise NotReady("no model is loaded yet", retry_after_seconds=self._poll_seconds)
-        raise Invalid(f"several models are served, name one of: {', '.join(names)}", field="model")
 
     async def _other(self, version: Version) -> LiveModel:
         """A version that is no champion, from memory or loaded now."""
@@ -316,6 +315,8 @@ class LiveModels:
                 if wanted is not None:
                     versions[name] = wanted
         self._names = {*versions, *unreadable, *self._champions}
+        alone = next(iter(self._names)) if len(self._names) == 1 else None
+        self._usual = PREFERRED_MODEL if PREFERRED_MODEL in self._names else alone
         return versions
 
     def _champion_version(self, name: str) -> Wanted | None:

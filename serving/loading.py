@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from models.batches import Runs
@@ -16,6 +17,7 @@ from models.records import Verdict, promised_variants
 from models.repository import Repository, Version
 from models.runtime import CPU_PROVIDER
 from serving.cache import Form
+from serving.cache_memory import Address
 from serving.speed import Speed
 
 MEASURED_BATCH, MEASUREMENTS = 8, 3  # images, and how often: about 30 images' time at load
@@ -56,6 +58,11 @@ class LiveModel:
     variant: str | None = None
     passed_over: str | None = None
     speed: Speed = field(default_factory=Speed)
+
+    @cached_property
+    def address(self) -> Address:
+        """What, with seeds, decides its samples."""
+        return (self.version.name, self.version.number, self.numerics)
 
     @property
     def form(self) -> Form:

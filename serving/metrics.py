@@ -88,6 +88,11 @@ class Metrics:
         """Images left in an answer."""
         self._images_served.inc((model,), images)
 
+    def recalled(self, model: str, images: int) -> None:
+        """Images left in an answer that was kept whole."""
+        self.looked_up("local", "hit", images)
+        self.served(model, images)
+
     def watch_queue(self, waiting: Callable[[], float], limit: int, wait_seconds: Callable[[], float]) -> None:
         """Where the queue's depth in images and in time is read at each scrape, and its bound."""
         self._queue_images.set_function(waiting)

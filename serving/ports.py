@@ -27,6 +27,10 @@ class Models(Protocol):
         """The model that answers for a name now."""
         ...
 
+    def at_hand(self, reference: str | None) -> LiveModel | None:
+        """The model that a request means, where it is a champion; None for all else."""
+        ...
+
     async def get(self, reference: str | None) -> LiveModel:
         """The model that a request means; see LiveModels.get."""
         ...

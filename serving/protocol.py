@@ -74,9 +74,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The headers are whole."""
-        self._stop_timer()
-        self._in_headers = False
-        self._header_bytes = 0
+        self._headers_came()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -92,6 +90,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Bytes that are no HTTP."""
         self._refuse(400, msg)
+
+    def _headers_came(self) -> None:
+        self._stop_timer()
+        self._in_headers = False
+        self._header_bytes = 0
 
     def _start_timer(self) -> None:
         self._header_timer = self.loop.call_later(self.header_seconds, self._late)

@@ -27,6 +27,7 @@ from serving.loading import LiveModel
 from serving.merging import own_families
 from serving.metrics import Metrics
 from serving.orders import LatentOrder, Order
+from serving.references import champion_meant
 from serving.sampler import Drawn
 from serving.schedule import Deadline
 
@@ -185,14 +186,16 @@ class RemoteModels:
         """The model that answers for a name now."""
         return self._champions.get(name)
 
+    def at_hand(self, reference: str | None) -> LiveModel | None:
+        """See LiveModels.at_hand."""
+        meant = self._default if reference is None else reference
+        return None if meant is None else champion_meant(self._champions, meant)
+
     async def get(self, reference: str | None) -> LiveModel:
         """See LiveModels.get: champions are known here, whatever else is asked for there."""
-        meant = self._default if reference is None else reference
-        if meant is not None:
-            name, at, which = meant.partition("@")
-            champion = self._champions.get(name)
-            if champion is not None and (not at or which in ("champion", str(champion.version.number))):
-                return champion
+        champion = self.at_hand(reference)
+        if champion is not None:
+            return champion
         found, _ = await self._link.ask(lambda number: wire.Find(number, reference))
         return self._model(found.model)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.errors import Invalid
 from models.repository import Repository
@@ -30,6 +30,18 @@ from serving.settings import Settings
 INLINE_BYTES = {"png": 16 * 1024, "npy": 64 * 1024}
 OTHER_INLINE_BYTES = 2 * 1024
 MAX_KEPT_BODY_BYTES = 1024  # of a request that its answer is kept by
+
+
+class Keeping(NamedTuple):
+    """How an answer is kept.
+
+    Args:
+        key: what finds it again.
+        reference: the model that was asked for.
+    """
+
+    key: Hashable
+    reference: str | None
 
 
 @dataclass
@@ -68,25 +80,30 @@ class Service:
         """Whether new requests should be sent here."""
         return self.live.ready and not self.state.draining
 
+    def recall(self, request: Incoming) -> Reply | None:
+        """POST /sample's answer where the same words had it before, and the model that they mean is the same."""
+        if not self._keeps(request) or b"x-request-timeout" in request.headers:
+            return None
+        kept = self.sampler.find_answer(_words(request))
+        if kept is None:
+            return None
+        model = self.live.at_hand(kept.reference)
+        if model is None or model.address != kept.model:
+            return None
+        self.metrics.recalled(model.version.name, kept.images)
+        return kept.reply
+
     async def sample(self, request: Incoming) -> Reply:
         """POST /sample."""
         deadline = self.deadline(request)
-        body, accept = json_body(request), request.headers.get(b"accept")
-        asked = decode_body(body, SampleRequest)
-        model = await self.live.get(asked.model)
-        # What was asked in these very words of this model was checked then.
-        key = None
-        if self.settings.cache_bytes and len(body) <= MAX_KEPT_BODY_BYTES:
-            key = (model.version.name, model.version.number, model.numerics, body, accept)
-        kept = self.sampler.find_answer(key) if key else None
-        if kept is not None:
-            self.metrics.served(model.version.name, kept.images)
-            return kept.reply
+        asked = decode_body(json_body(request), SampleRequest)
+        model = self.live.at_hand(asked.model) or await self.live.get(asked.model)
         kind = model.manifest.kind
         form = choose_format(asked.format, request.header(b"accept"), operation="sample", kind=kind)
         order = order_samples(asked, model, form, max_images=self.settings.max_images)
         if isinstance(order, Order):
-            return await self.answer_order(order, form, deadline, key)
+            keeping = Keeping(_words(request), asked.model) if self._keeps(request) else None
+            return await self.answer_order(order, form, deadline, keeping)
         drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
         answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=None)
         return self.respond(model, drawn, answer, seconds)
@@ -107,12 +124,12 @@ class Service:
         """The image route: like `sample`, kept by its validator, which covers all that decides it."""
         kept = self.sampler.find_answer(etag)
         if kept is not None:
-            self.metrics.served(order.model.version.name, kept.images)
+            self.metrics.recalled(order.model.version.name, kept.images)
             return kept.reply
-        return await self.answer_order(order, form, deadline, etag, headers)
+        return await self.answer_order(order, form, deadline, Keeping(etag, None), headers)
 
     async def answer_order(
-        self, order: Order, form: str, deadline: Deadline, key: Hashable | None, more: Headers | None = None
+        self, order: Order, form: str, deadline: Deadline, keeping: "Keeping | None", more: Headers | None = None
     ) -> Reply:
         """Samples by seed.
 
@@ -120,7 +137,7 @@ class Service:
             order: what to draw.
             form: of the answer.
             deadline: of the answer.
-            key: what the answer is kept by in the local tier, where the client chose its seeds; None for not at all.
+            keeping: how the answer is kept in the local tier, where the client chose its seeds; None for not at all.
             more: headers.
         """
         model = order.model
@@ -128,10 +145,15 @@ class Service:
         if drawn.png is not None and form == "png":
             return self.respond(model, drawn, Answer(drawn.png, MEDIA_TYPES[form]), 0.0, more)
         answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=order.truncation)
-        if order.repeatable and key is not None:
+        if order.repeatable and keeping is not None:
             known = drawn._replace(cache="hit", queue_seconds=0.0, inference_seconds=0.0)
-            self.sampler.keep_answer(key, Kept(self._reply(model, known, answer, 0.0, more), len(order.seeds)))
+            reply = self._reply(model, known, answer, 0.0, more)
+            kept = Kept(reply, len(order.seeds), keeping.reference, model.address)
+            self.sampler.keep_answer(keeping.key, kept)
         return self.respond(model, drawn, answer, seconds, more)
+
+    def _keeps(self, request: Incoming) -> bool:
+        return bool(self.settings.cache_bytes) and len(request.body) <= MAX_KEPT_BODY_BYTES
 
     def deadline(self, request: Incoming) -> Deadline:
         """When the request's time is over: X-Request-Timeout seconds from now, at most the server's own limit."""
@@ -213,6 +235,13 @@ def _model_headers(version: str, digest: str, numerics: str) -> tuple[tuple[byte
         (b"x-model-digest", digest.encode()),
         (b"x-numerics", numerics.encode()),
     )
+
+
+def _words(request: Incoming) -> Hashable:
+    """All of a request that decides its answer, but for the models that there are."""
+    headers = request.headers
+    accept, kind, coding = (headers.get(name) for name in (b"accept", b"content-type", b"content-encoding"))
+    return (request.body, accept, kind, coding)
 
 
 def json_body(request: Incoming) -> bytes:

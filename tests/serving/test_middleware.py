@@ -121,7 +121,7 @@ async def test_shared_work_survives_the_first_who_leaves(app, gate):
     first = ask(app, b'{"seed": 1}')
     await until(lambda: gate.batches)
     second = ask(app, b'{"seed": 1}')
-    await until(lambda: app._front.in_progress == 2)
+    await until(lambda: app.front.in_progress == 2)
     first.leave()
     await asyncio.wait([first.task])
     gate.release(5)
@@ -133,7 +133,7 @@ async def test_shared_work_survives_the_first_who_leaves(app, gate):
 async def test_many_identical_requests_are_one_inference(app, gate):
     """300 at once: one batch of one image, identical bytes."""
     connections = [ask(app, b'{"seed": 1}') for _ in range(300)]
-    await until(lambda: app._front.in_progress == 300)
+    await until(lambda: app.front.in_progress == 300)
     gate.release(5)
     await asyncio.gather(*(connection.task for connection in connections))
     assert len({connection.sent[1]["body"] for connection in connections}) == 1

@@ -1,0 +1,146 @@
+"""A request answered without ASGI is answered as by ASGI, however its bytes arrive."""
+
+import socket
+
+import pytest
+
+from models.repository import Repository
+from models.testkit import promote_tiny
+from serving.asgi import Reply
+from tests.serving.kit import Server, closing
+from tests.waiting import wait_until
+
+OWN = (b"date", b"x-request-id", b"server-timing", b"x-cache")  # headers that belong to one answer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One for all: nothing here changes its models."""
+    root = tmp_path_factory.mktemp("fast")
+    promote_tiny(Repository(root / "models"))
+    with closing(Server(root / "models", root / "log", threads=1, drain_seconds=0.2)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock, sock.makefile("rb") as answers:
+        yield sock, answers
+
+
+def post(body=b'{"seed": 1}', path=b"/sample", version=b"1.1", **headers):
+    given = {"host": "x", "content-type": "application/json", "content-length": len(body), **headers}
+    lines = b"".join(b"%b: %b\r\n" % (n.replace("_", "-").encode(), str(v).encode()) for n, v in given.items())
+    return b"POST %b HTTP/%b\r\n%b\r\n%b" % (path, version, lines, body)
+
+
+def answer(answers):
+    """Status, headers and body of the next answer."""
+    status = int(answers.readline().split()[1])
+    headers = dict(line.rstrip(b"\r\n").split(b": ", 1) for line in iter(answers.readline, b"\r\n"))
+    return status, headers, answers.read(int(headers[b"content-length"]))
+
+
+def shared(headers):
+    return {name: value for name, value in headers.items() if name not in OWN}
+
+
+def test_pieces_and_a_query_get_the_same_answer_as_a_whole(client):
+    """One write, one byte at a time, chunked, and with a query, which only ASGI's way knows."""
+    sock, answers = client
+    sock.sendall(post())
+    status, headers, body = answer(answers)
+    assert status == 200
+    assert {b"x-model", b"x-seed", b"x-request-id", b"date", b"x-numerics"} <= set(headers)
+    chunked = (
+        b"POST /sample HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    chunks = b'4\r\n{"se\r\n7\r\ned": 1}\r\n0\r\n\r\n'
+    for data in (post(), post(path=b"/sample?x"), chunked + chunks):
+        for size in (len(data), 7):
+            for start in range(0, len(data), size):
+                sock.sendall(data[start : start + size])
+            again = answer(answers)
+            assert (again[0], shared(again[1]), again[2]) == (200, shared(headers), body)
+
+
+def test_pipelined_requests_are_answered_in_order(client):
+    """Hits, misses, other paths and errors behind each other in one packet."""
+    sock, answers = client
+    asked = [b'{"seed": %d}' % seed for seed in (5, 5, 6, 7)]
+    get = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+    sock.sendall(b"".join(map(post, asked[:2])) + get + post(b'{"seed": -1}') + b"".join(map(post, asked[2:])))
+    got = [answer(answers) for _ in range(6)]
+    assert [status for status, _, _ in got] == [200, 200, 200, 400, 200, 200]
+    assert [headers.get(b"x-seed") for _, headers, _ in got] == [b"5", b"5", None, None, b"6", b"7"]
+    assert len({headers[b"x-request-id"] for _, headers, _ in got}) == 6
+
+
+def test_a_hit_of_other_words_is_another_answer(client):
+    """What is kept by a request's words is kept by all of them that matter."""
+    sock, answers = client
+    for headers, kind in (({}, b"image/png"), ({"accept": "image/webp"}, b"image/webp"), ({}, b"image/png")):
+        sock.sendall(post(b'{"seed": 11}', **headers))
+        status, got, _ = answer(answers)
+        assert (status, got[b"content-type"]) == (200, kind)
+    sock.sendall(post(b'{"seed": 11}', content_type="text/plain"))
+    assert answer(answers)[0] == 415
+    sock.sendall(post(b'{"seed": 11}', x_request_timeout="soon"))
+    assert answer(answers)[0] == 400
+    sock.sendall(post(b'{"seed": 11}', x_request_id="mine"))
+    status, got, _ = answer(answers)
+    assert (status, got[b"x-cache"], got[b"x-request-id"]) == (200, b"hit", b"mine")
+
+
+@pytest.mark.parametrize(("version", "headers"), [(b"1.0", {}), (b"1.1", {"connection": "close"})])
+def test_a_connection_that_shall_end_does(client, version, headers):
+    """HTTP/1.0 and Connection: close, for a miss and its repetition's hit alike."""
+    sock, answers = client
+    sock.sendall(post(b'{"seed": 21}', version=version, **headers))
+    status, got, _ = answer(answers)
+    assert (status, got[b"connection"]) == (200, b"close")
+    assert answers.read() == b""
+
+
+def test_expectations_are_met(client):
+    """100-continue comes before the answer."""
+    sock, answers = client
+    head, body = post(expect="100-continue").split(b"\r\n\r\n")
+    sock.sendall(head + b"\r\n\r\n")
+    assert answers.readline().startswith(b"HTTP/1.1 100")
+    assert answers.readline() == b"\r\n"
+    sock.sendall(body)
+    assert answer(answers)[0] == 200
+
+
+def test_one_that_leaves_is_counted(server):
+    """499, and nothing stays in progress."""
+    left = 'genserve_requests_total{method="POST",route="/sample",status="499"}'
+    before = server.metric(left)
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(post(b'{"num_images": 256, "seed": 77000}'))
+    wait_until(lambda: server.metric(left) == before + 1)
+    assert server.metric("genserve_requests_in_progress") == 1  # the scrape itself
+
+
+def test_a_drain_closes_connections_after_their_answer(tmp_path):
+    """An answer under way when the server drains says so."""
+    promote_tiny(Repository(tmp_path / "models"))
+    with (
+        closing(Server(tmp_path / "models", tmp_path / "log", threads=1, drain_seconds=5)) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock,
+        sock.makefile("rb") as answers,
+    ):
+        sock.sendall(post())
+        assert b"connection" not in answer(answers)[1]
+        server.terminate()
+        wait_until(lambda: server.status("/health/ready") == 503)
+        sock.sendall(post())
+        assert answer(answers)[1][b"connection"] == b"close"
+
+
+def test_a_header_cannot_end_the_headers():
+    """Whatever gets into a value, no second answer comes of it."""
+    for value in (b"a\r\nset-cookie: b", b"a\nb", b"a\rb"):
+        with pytest.raises(ValueError, match="line"):
+            Reply(200, [(b"x-model", value)], b"").head()
