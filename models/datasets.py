@@ -16,14 +16,18 @@ from models.folder import MAX_SKIPPED_SHARE, read_folder
 from models.idx import read_idx
 from models.inventory import Inventory, Read, complete
 from models.manifest import Kind
+from models.mixtures import Mixture
 from models.npz import read_npz
-from models.sources import SOURCES, Source, locate
+from models.sources import SOURCES, AnySource, Source, Stacked, locate
 from models.splits import Indices, Samples, Split, SplitName, by_content, by_position
+from models.stacked import stack
 from models.table import read_csv
 
 __all__ = ["Dataset", "Split", "load_dataset"]
 
 NUM_TRAIN, NUM_VALIDATION, NUM_GATE = 55_000, 5_000, 10_000  # of the MNIST family
+NUM_DRAWN = (80_000, 10_000, 10_000)  # of a mixture: independent samples need no grouping
+OURS = "Apache-2.0"  # what this program computes
 MAX_CLASSES = 10_000
 
 
@@ -70,7 +74,7 @@ def load_dataset(
     *,
     resolution: int | None = None,
     max_skipped: float = MAX_SKIPPED_SHARE,
-    sources: Mapping[str, Source] = SOURCES,
+    sources: Mapping[str, AnySource] = SOURCES,
 ) -> Dataset:
     """Read a data set into memory.
 
@@ -86,7 +90,7 @@ def load_dataset(
         Unavailable: a named data set is neither here nor to be downloaded.
     """
     if spec in sources:
-        return _named(spec, sources[spec])
+        return _named(spec, sources)
     path = Path(spec)
     if path.is_dir():
         if any(path.glob("*-idx3-ubyte*")):
@@ -97,7 +101,24 @@ def load_dataset(
     return _dataset(spec, READERS.get(path.suffix.lower(), _idx_file)(path))
 
 
-def _named(name: str, source: Source) -> Dataset:
+def _named(name: str, sources: Mapping[str, AnySource]) -> Dataset:
+    source = sources[name]
+    if isinstance(source, Mixture):
+        fact = f"{len(source.centres)} Gaussians of variance {source.variance:g}"
+        read = Read(source.draw(sum(NUM_DRAWN)), None, None, Inventory(form=name, facts=(fact,)))
+        return _dataset(name, read, licence=OURS, indices=by_position(*NUM_DRAWN))
+    if isinstance(source, Stacked):
+        single = _named(source.of, sources)
+        assert single.labels is not None  # noqa: S101 - the MNIST family has them
+        stacks, _, indices = stack(np.asarray(single.samples, np.uint8), single.labels, single.indices)
+        facts = (f"three {source.of} images as red, green and blue; unlabelled, as its 1000 modes are counted",)
+        read = Read(stacks, None, None, Inventory(form=name, facts=facts))
+        return _dataset(name, read, licence=single.licence, indices=indices)
+    return _published(name, source)
+
+
+def _published(name: str, source: Source) -> Dataset:
+    """Of the MNIST family."""
     train_images, train_labels, test_images, test_labels = (read_idx(path) for path in locate(name, source))
     samples = np.concatenate([train_images, test_images])[..., None]
     labels = np.concatenate([train_labels, test_labels]).astype(np.int64)

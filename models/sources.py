@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.download import content_sha256, fetch
 from models.errors import DataError, Unavailable
+from models.mixtures import GRID, RING, Mixture
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -32,7 +33,20 @@ class Source:
     package: str | None = None
 
 
-SOURCES: Mapping[str, Source] = {
+@dataclass(frozen=True, kw_only=True)
+class Stacked:
+    """A data set of three images of another, on top of each other as red, green and blue.
+
+    Args:
+        of: the other's name.
+    """
+
+    of: str
+
+
+AnySource = Source | Stacked | Mixture
+
+SOURCES: Mapping[str, AnySource] = {
     "fashion-mnist": Source(
         base_url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         sha256=(
@@ -59,6 +73,9 @@ SOURCES: Mapping[str, Source] = {
         licence="CC-BY-SA-3.0",
         class_names=tuple("0123456789"),
     ),
+    "stacked-mnist": Stacked(of="mnist"),
+    "ring": RING,
+    "grid": GRID,
 }  # fmt: skip
 
 
