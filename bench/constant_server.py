@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from serving.asgi import Incoming, Receive, Reply, Scope, Send
+from serving.calls import Done, Leave, nothing
 from serving.fast_path import FastProtocol
 from serving.metrics import Metrics
 from serving.middleware import Front
@@ -22,6 +23,8 @@ from serving.requests import SampleRequest, decode_body
 class Constant:
     """A route (serving.asgi.Route) that answers so many bytes."""
 
+    path = "/sample"
+
     def __init__(self, size: int) -> None:
         self._reply = Reply(200, [(b"content-type", b"image/png")], os.urandom(size))
 
@@ -30,9 +33,10 @@ class Constant:
         decode_body(request.body, SampleRequest)
         return self._reply
 
-    async def answer(self, request: Incoming) -> Reply:
+    def begin(self, request: Incoming, done: Done[Reply]) -> Leave:
         """The same."""
-        return self.at_once(request)
+        done(self.at_once(request))
+        return nothing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The same, by ASGI."""
@@ -44,7 +48,7 @@ def main() -> None:
     listening = socket.create_server(("127.0.0.1", int(os.environ["GENSERVE_PORT"])), backlog=2048)
     constant = Constant(int(sys.argv[1]))
     config = uvicorn.Config(
-        Front(constant, hot={"/sample": constant}, metrics=Metrics(), draining=lambda: False),
+        Front(constant, hot={constant.path: constant}, metrics=Metrics(), draining=lambda: False),
         http=FastProtocol,
         ws="none",
         loop="none",

@@ -1,8 +1,10 @@
 """ASGI's types, as loose as ASGI is, and a whole request and answer as plain values. Knows no routes."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol
+
+from serving.calls import Done, Leave
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -77,12 +79,18 @@ class Reply:
 class Route(Protocol):
     """What answers whole requests to one path, and can do so without ASGI."""
 
+    path: str
+
     def at_once(self, request: Incoming) -> Reply | None:
         """The answer of a POST where it is at hand; None where it takes longer. Raises nothing."""
         ...
 
-    async def answer(self, request: Incoming) -> Reply:
-        """The answer of a POST; errors are answers too."""
+    def begin(self, request: Incoming, done: Done[Reply]) -> Leave:
+        """Answer a POST by calling back, perhaps at once.
+
+        Raises:
+            GenserveError: what is wrong with it.
+        """
         ...
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 ASGI's
@@ -93,15 +101,16 @@ class Route(Protocol):
 class Turn(Protocol):
     """A request on a connection, as its protocol shows it to what answers without ASGI."""
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run this; it is cancelled when the client leaves, and then `left` is true."""
-        ...
-
-    @property
-    def left(self) -> bool:
-        """Whether the client left."""
-        ...
+    on_leave: Leave | None  # to be called where the client leaves before its answer
 
     def reply(self, reply: Reply, request_id: str, *, close: bool) -> None:
-        """Answer, once; `close` ends the connection after it."""
+        """Answer, once; `close` ends the connection after it.
+
+        Raises:
+            ValueError: see Reply.head.
+        """
+        ...
+
+    def give_up(self) -> None:
+        """Close the connection without an answer."""
         ...

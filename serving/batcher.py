@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -22,6 +23,7 @@ import numpy as np
 from models.generator import Samples
 from models.latents import ClassIndices, Drawn, Latents
 from models.runtime import available_cores
+from serving.calls import Done, Leave, outcome
 from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
 from serving.schedule import Batch, Deadline, Schedule, Ticket
 from serving.speed import Speed
@@ -82,7 +84,7 @@ class Job(Ticket):
     """One caller's ticket, and what has come back so far."""
 
     source: Source
-    future: asyncio.Future[Generated]
+    done: Done[Generated] | None  # None once it was called, or nobody waits any more
     submitted: float
     began: float | None = None
     samples: Samples | None = None  # [images, ...], filled batch by batch
@@ -168,14 +170,15 @@ class Batcher:
 
     async def generate(self, network: Network, source: Source, images: int, *, deadline: Deadline) -> Generated:
         """`submit`, and wait for it; cancelling the caller takes what has not started out of the queue."""
-        job = self.submit(network, source, images, deadline=deadline)
-        try:
-            return await job.future
-        except asyncio.CancelledError:
-            self.leave(job)
-            raise
 
-    def submit(self, network: Network, source: Source, images: int, *, deadline: Deadline) -> Job:
+        def begin(done: Done[Generated]) -> Leave:
+            return partial(self.leave, self.submit(network, source, images, deadline=deadline, done=done))
+
+        return await outcome(begin)
+
+    def submit(
+        self, network: Network, source: Source, images: int, *, deadline: Deadline, done: Done[Generated]
+    ) -> Job:
         """Have images run through a network, together with whatever else waits for it.
 
         Args:
@@ -183,10 +186,11 @@ class Batcher:
             source: called on an engine's thread for images [start, stop), each once, just before they run.
             images: how many, >= 1.
             deadline: of the answer; what cannot be in time is not run.
+            done: called later on the event loop: with what was made, with DeadlineExceeded where the time turned out to
+                be too short, or with whatever the source raised, or the network for a batch that these images were in.
 
         Returns:
-            What waits; its future raises DeadlineExceeded where the time turned out to be too short, and whatever the
-            source raised, or the network for a batch that these images were in.
+            What waits, for `leave`.
 
         Raises:
             QueueFull, QueueTooLong: too many images wait.
@@ -198,7 +202,7 @@ class Batcher:
             images=images,
             deadline=deadline,
             source=source,
-            future=self._loop.create_future(),
+            done=done,
             submitted=self._clock(),
         )
         self._submit(job)
@@ -206,6 +210,7 @@ class Batcher:
 
     def leave(self, job: Job) -> None:
         """The caller is gone: what has not started will not, and nobody is told."""
+        job.done = None
         with self._lock:
             left = self.schedule.remove(job)
         if left and job.deadline.at <= self._clock() + EARLY_SECONDS:  # it left because its time was over
@@ -348,10 +353,10 @@ class Batcher:
                 job.began = ran.began
                 self._observer.waited(ran.began - job.submitted)
             job.arrived += stop - start
-            if job.arrived == job.images and not job.future.done():  # the caller may have left
-                job.future.set_result(
-                    Generated(cast(Samples, job.samples), job.began - job.submitted, ran.ended - job.began)
-                )
+            if job.arrived == job.images and job.done is not None:  # the caller may have left
+                made = Generated(cast(Samples, job.samples), job.began - job.submitted, ran.ended - job.began)
+                done, job.done = job.done, None
+                done(made)
         for job, error in ran.failures:
             self._fail(job, error)
 
@@ -362,8 +367,9 @@ class Batcher:
             self._fail(cast(Job, ticket), late)
 
     def _fail(self, job: Job, error: Exception) -> None:
-        if not job.future.done():  # the caller may have left, or another batch of the same job failed before
-            job.future.set_exception(error)
+        if job.done is not None:  # the caller may have left, or another batch of the same job failed before
+            done, job.done = job.done, None
+            done(error)
 
 
 def _give_way() -> None:

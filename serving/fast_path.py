@@ -6,11 +6,11 @@ write. All else (bodies that come in pieces, pipelined requests, other methods a
 uvicorn's way, with the same answers.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from serving.asgi import Incoming, Reply, Route, Turn
+from serving.calls import Leave
 from serving.protocol import GuardedProtocol
 
 CLOSE = b"\r\nconnection: close\r\n\r\n"
@@ -34,31 +34,22 @@ class FastTurn:
         keep_alive: whether the connection goes on after it.
     """
 
-    __slots__ = ("_protocol", "_task", "body", "disconnected", "keep_alive", "left", "more_body", "response_complete")
+    __slots__ = ("_protocol", "body", "disconnected", "keep_alive", "more_body", "on_leave", "response_complete")
     message_event = _Unheard()
 
     def __init__(self, protocol: "FastProtocol", keep_alive: bool) -> None:
         self._protocol = protocol
-        self._task: asyncio.Task[None] | None = None
         self.body = bytearray()
         self.disconnected = False
         self.keep_alive = keep_alive
-        self.left = False
         self.more_body = False
+        self.on_leave: Leave | None = None
         self.response_complete = False
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """See Turn."""
-        tasks = self._protocol.tasks
-        self._task = self._protocol.loop.create_task(work)
-        self._task.add_done_callback(tasks.discard)
-        tasks.add(self._task)  # the server's end waits for it
 
     def leave(self) -> None:
         """The client left."""
-        if self._task is not None and not self.response_complete:
-            self.left = True
-            self._task.cancel()
+        if self.on_leave is not None and not self.response_complete:
+            self.on_leave()
 
     def reply(self, reply: Reply, request_id: str, *, close: bool) -> None:
         """See Turn."""
@@ -73,6 +64,10 @@ class FastTurn:
         if not keep_alive:
             protocol.transport.close()
         protocol.on_response_complete()
+
+    def give_up(self) -> None:
+        """See Turn."""
+        self._protocol.transport.close()
 
 
 class FastProtocol(GuardedProtocol):

@@ -31,10 +31,11 @@ from serving.asgi import (
     Send,
     Turn,
 )
+from serving.calls import Leave, nothing
 from serving.errors import Overloaded, SlowSender, TooLarge
 from serving.logs import REQUEST_ID
 from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
-from serving.problems import problem_of
+from serving.problems import problem_of, reply_to
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # 256 latents of 512 numbers are 3 MB of JSON
 MAX_BODIES_BYTES = 64 * 1024 * 1024  # of all requests being answered; decoded, latents take about four times as much
@@ -80,7 +81,6 @@ class Front:
         self.app = app
         self._hot = dict(hot)
         self.routes = {path.encode(): route for path, route in hot.items()}
-        self._paths_of = {route: path for path, route in hot.items()}
         self._paths = {path: re.compile(PARAMETER.sub("[^/]+", re.escape(path))) for path in paths}
         self.metrics = metrics
         self.draining = draining
@@ -109,33 +109,10 @@ class Front:
         name = request_id(request.headers.get(b"x-request-id"))
         reply = route.at_once(request)
         if reply is None:
-            turn.start(self._answer(route, request, turn, name, began))
+            Call(self, route, request, turn, name, began).begin()
         else:
             turn.reply(reply, name, close=self.draining())
-            self.count(self._paths_of[route], "POST", reply.status, time.perf_counter() - began)
-
-    async def _answer(self, route: Route, request: Incoming, turn: Turn, name: str, began: float) -> None:
-        """What of a taken request takes longer."""
-        REQUEST_ID.set(name)
-        self.in_progress += 1
-        self.bodies_bytes += len(request.body)
-        status = 500
-        try:
-            if self.bodies_bytes > self.max_bodies_bytes:
-                reply = problem_of(self.too_many_bodies()).reply()
-            else:
-                reply = await route.answer(request)
-            status = reply.status
-            turn.reply(reply, name, close=self.draining())
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not (turn.left and task and task.uncancel() == 0):
-                raise
-            status = CLIENT_LEFT
-        finally:
-            self.in_progress -= 1
-            self.bodies_bytes -= len(request.body)
-            self.count(self._paths_of[route], "POST", status, time.perf_counter() - began)
+            self.count(route.path, "POST", reply.status, time.perf_counter() - began)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request ended."""
@@ -151,6 +128,62 @@ class Front:
         """The template that a path belongs to, "unmatched" for none."""
         found = (template for template, pattern in self._paths.items() if pattern.fullmatch(path.rstrip("/") or "/"))
         return next(found, UNMATCHED)
+
+
+class Call:
+    """A request to one of `Front.routes`, and its answer."""
+
+    __slots__ = ("_began", "_ended", "_front", "_leave", "_name", "_request", "_route", "_turn")
+
+    def __init__(self, front: Front, route: Route, request: Incoming, turn: Turn, name: str, began: float) -> None:
+        self._front = front
+        self._route = route
+        self._request = request
+        self._turn = turn
+        self._name = name
+        self._began = began
+        self._leave: Leave = nothing
+        self._ended = False
+
+    def begin(self) -> None:
+        """Have it answered."""
+        front = self._front
+        front.in_progress += 1
+        front.bodies_bytes += len(self._request.body)
+        self._turn.on_leave = self._left
+        REQUEST_ID.set(self._name)
+        try:
+            if front.bodies_bytes > front.max_bodies_bytes:
+                raise front.too_many_bodies()
+            self._leave = self._route.begin(self._request, self._done)
+        except Exception as error:
+            self._done(error)
+
+    def _done(self, ended: Reply | BaseException) -> None:
+        """Answer; called from wherever the answer was made."""
+        if self._ended:
+            return
+        if not isinstance(ended, Reply):
+            REQUEST_ID.set(self._name)
+            ended = reply_to(ended, self._route.path)
+        try:
+            self._turn.reply(ended, self._name, close=self._front.draining())
+        except Exception:
+            log.exception("the answer could not be written", route=self._route.path)
+            self._turn.give_up()
+        self._end(ended.status)
+
+    def _left(self) -> None:
+        if not self._ended:
+            self._leave()
+            self._end(CLIENT_LEFT)
+
+    def _end(self, status: int) -> None:
+        self._ended = True
+        front = self._front
+        front.in_progress -= 1
+        front.bodies_bytes -= len(self._request.body)
+        front.count(self._route.path, "POST", status, time.perf_counter() - self._began)
 
 
 class Exchange:

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from serving.cache_memory import Kept
+from serving.calls import Done, Leave
 from serving.loading import LiveModel
 from serving.orders import LatentOrder, Order
 from serving.sampler import Drawn
@@ -41,6 +42,10 @@ class Draws(Protocol):
 
     async def sample(self, order: Order, deadline: Deadline) -> Drawn:
         """Samples for seeds."""
+        ...
+
+    def begin(self, order: Order, deadline: Deadline, done: Done[Drawn]) -> Leave:
+        """`sample` for one seed, by calling back."""
         ...
 
     async def sample_latents(self, order: LatentOrder, deadline: Deadline) -> Drawn:

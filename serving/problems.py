@@ -90,7 +90,7 @@ def response_of(reply: Reply) -> Response[bytes]:
     return Response(reply.body, status_code=reply.status, media_type=media, headers=headers)
 
 
-def reply_to(error: Exception, path: str | None) -> Reply:
+def reply_to(error: BaseException, path: str | None) -> Reply:
     """What answers an error; the log is told of what is our fault."""
     problem = problem_of(error)
     if problem.status >= 500 and not isinstance(error, GenserveError):

@@ -21,6 +21,7 @@ from models.manifest import Signature
 from serving import wire
 from serving.cache import value_bytes
 from serving.cache_memory import Kept, MemoryCache
+from serving.calls import Done, Leave, run
 from serving.channel import Channel, Frames
 from serving.errors import NotReady, Overloaded
 from serving.loading import LiveModel
@@ -246,6 +247,10 @@ class RemoteSampler:
             )
 
         return await self._drawn(order, len(order.seeds), question)
+
+    def begin(self, order: Order, deadline: Deadline, done: Done[Drawn]) -> Leave:
+        """See Sampler.begin."""
+        return run(self.sample(order, deadline), done)
 
     async def sample_latents(self, order: LatentOrder, deadline: Deadline) -> Drawn:
         """Samples for latents; see Sampler.sample_latents."""

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,7 @@ from litestar.types import Send as LitestarSend
 from models.errors import Invalid, NotFound
 from models.latents import MAX_SEED
 from serving.asgi import INCOMING, Incoming, Receive, Reply, Scope, Send
+from serving.calls import Done, Leave, outcome, run
 from serving.encoders import ENCODER_VERSIONS
 from serving.errors import NotReady
 from serving.loading import LiveModel
@@ -39,42 +41,51 @@ class HotRoute:
     Args:
         path: exact.
         work: answers, or raises.
+        short: the same for what is often asked and soon done; None from it where this request is not.
         recall: the answer where it is at hand.
     """
 
     def __init__(
         self,
         path: str,
-        work: Callable[[Incoming], Awaitable[Reply]],
+        work: Callable[[Incoming], Coroutine[Any, Any, Reply]],
+        *,
+        short: Callable[[Incoming, Done[Reply]], Leave | None] = lambda *_: None,
         recall: Callable[[Incoming], Reply | None] = lambda _: None,
     ) -> None:
         self.path = path
         self.at_once = recall
         self._work = work
+        self._short = short
 
-    async def answer(self, request: Incoming) -> Reply:
+    def begin(self, request: Incoming, done: Done[Reply]) -> Leave:
         """See Route."""
-        try:
-            return await self._work(request)
-        except Exception as error:
-            return reply_to(error, self.path)
+        return self._short(request, done) or run(self._work(request), done)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Route."""
         if scope["method"] == "POST":
-            request = scope[INCOMING]
-            reply = self.at_once(request) or await self.answer(request)
+            reply = await self._answer(scope[INCOMING])
         elif scope["method"] == "OPTIONS":
             reply = Reply(204, [(b"allow", ALLOWED.encode())], b"")
         else:
             reply = reply_to(MethodNotAllowedException(headers={"Allow": ALLOWED}), self.path)
         await reply.send(send)
 
+    async def _answer(self, request: Incoming) -> Reply:
+        reply = self.at_once(request)
+        if reply is not None:
+            return reply
+        try:
+            return await outcome(partial(self.begin, request))
+        except Exception as error:
+            return reply_to(error, self.path)
+
 
 def hot_routes(service: Service) -> dict[str, HotRoute]:
     """POST /sample and POST /interpolate, by path."""
     routes = [
-        HotRoute("/sample", service.sample, service.recall),
+        HotRoute("/sample", service.sample, short=service.sample_one, recall=service.recall),
         HotRoute("/interpolate", service.interpolate),
     ]
     return {route.path: route for route in routes}

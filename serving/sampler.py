@@ -10,12 +10,12 @@ import numpy as np
 from models.generator import Samples
 from models.latents import Drawn as LatentDraw
 from models.latents import draw
-from models.manifest import Signature
 from serving.batcher import Batcher, Generated
 from serving.cache import SampleKey, value_bytes
 from serving.cache_memory import Kept, MemoryCache
 from serving.cache_redis import RedisCache
-from serving.flights import Flights, Work
+from serving.calls import Done, Leave, nothing, outcome, run
+from serving.flights import Flights
 from serving.loading import LiveModel
 from serving.offload import INLINE_BYTES, offload
 from serving.orders import LatentOrder, Order
@@ -128,11 +128,11 @@ class Sampler:
         Raises:
             QueueFull, QueueTooLong, DeadlineExceeded: see Batcher.submit.
         """
-        if self._stock is not None and (ready := self._stock(order)) is not None:
-            return ready
+        if len(order.seeds) == 1:
+            return await outcome(partial(self.begin, order, deadline))
         classes = await self._classes(order) if order.model.manifest.classes else None
         keys = _keys(order, classes)
-        distinct = dict.fromkeys(keys) if len(keys) > 1 else keys
+        distinct = dict.fromkeys(keys)
         form = order.model.form
         samples = self._local.find(distinct, form) if self._local else {}
         missing = [key for key in distinct if key not in samples]
@@ -140,13 +140,8 @@ class Sampler:
         if missing:
             start = partial(self._start, order.model, order.repeatable)
             fetched = await self._flights.get(missing, deadline, start)
-        if len(keys) == 1:
-            only = samples[keys[0]] if not fetched else fetched[keys[0]].sample
-            joined = only[np.newaxis]  # a view: not copied
-        else:
-            samples.update((key, one.sample) for key, one in fetched.items())
-            size = len(keys) * value_bytes(form)
-            joined = await offload(size, np.stack, [samples[key] for key in keys])
+        samples.update((key, one.sample) for key, one in fetched.items())
+        joined = await offload(len(keys) * value_bytes(form), np.stack, [samples[key] for key in keys])
         return Drawn(
             joined,
             order.seeds,
@@ -155,6 +150,35 @@ class Sampler:
             max([one.queue_seconds for one in fetched.values()], default=0.0),
             max([one.inference_seconds for one in fetched.values()], default=0.0),
         )
+
+    def begin(self, order: Order, deadline: Deadline, done: Done[Drawn]) -> Leave:
+        """`sample` for one seed, by calling back, perhaps at once.
+
+        Raises:
+            QueueFull, QueueTooLong, DeadlineExceeded: see Batcher.submit.
+        """
+        if self._stock is not None and (ready := self._stock(order)) is not None:
+            done(ready)
+            return nothing
+        model, seeds, classes = order.model, order.seeds, order.class_idx
+        if classes is None and model.manifest.classes:
+            classes = _class_of(model, seeds)
+        key = SampleKey(
+            model.manifest.digest, model.numerics, seeds[0], classes[0] if classes else None, order.truncation
+        )
+        if self._local is not None and (known := self._local.find((key,), model.form)):
+            done(Drawn(known[key][np.newaxis], seeds, classes, "hit", 0.0, 0.0))  # a view: not copied
+            return nothing
+
+        def landed(ended: Mapping[SampleKey, Fetched] | BaseException) -> None:
+            if isinstance(ended, BaseException):
+                done(ended)
+                return
+            one = ended[key]
+            state = self._state(1, (one,))
+            done(Drawn(one.sample[np.newaxis], seeds, classes, state, one.queue_seconds, one.inference_seconds))
+
+        return self._flights.join(key, deadline, partial(self._start, model, order.repeatable), landed)
 
     async def sample_latents(self, order: LatentOrder, deadline: Deadline) -> Drawn:
         """Samples for latents; they have no address, so no cache knows them."""
@@ -179,27 +203,41 @@ class Sampler:
                 await cache.close()
 
     def _start(
-        self, model: LiveModel, repeatable: bool, keys: list[SampleKey], deadline: Deadline
-    ) -> Work[SampleKey, Fetched]:
+        self,
+        model: LiveModel,
+        repeatable: bool,
+        keys: list[SampleKey],
+        deadline: Deadline,
+        done: Done[Mapping[SampleKey, Fetched]],
+    ) -> Leave:
         """The work of one flight.
 
         What nobody chose the seeds of (not `repeatable`) nobody will ask for again: it must not push out what is.
         """
         kept = repeatable and (self._local is not None or self._shared is not None)
         if kept and (self._shared is not None or len(keys) * value_bytes(model.form) > INLINE_BYTES):
-            task = asyncio.get_running_loop().create_task(self._fetch(model, keys, deadline))
-            return Work(task, _same, task.cancel)
+            return run(self._fetch(model, keys, deadline), done)
         latents = Latents(model, keys)
-        job = self._batcher.submit(model, latents, len(keys), deadline=deadline)
+        made = partial(self._made, keys, kept, done)
+        job = self._batcher.submit(model, latents, len(keys), deadline=deadline, done=made)
         if len(keys) <= INLINE_SEEDS:
             latents.draw()
-        return Work(job.future, partial(self._collect, keys, kept), partial(self._batcher.leave, job))
+        return partial(self._batcher.leave, job)
 
-    def _collect(self, keys: list[SampleKey], kept: bool, made: Generated) -> dict[SampleKey, Fetched]:
+    def _made(
+        self,
+        keys: list[SampleKey],
+        kept: bool,
+        done: Done[Mapping[SampleKey, Fetched]],
+        ended: Generated | BaseException,
+    ) -> None:
         """What one job made, by key; the local tier keeps it where it is worth it."""
+        if isinstance(ended, BaseException):
+            done(ended)
+            return
         if kept and self._local is not None:
-            self._local.put(dict(zip(keys, made.samples, strict=True)))
-        return _by_key(keys, made)
+            self._local.put(dict(zip(keys, ended.samples, strict=True)))
+        done(_by_key(keys, ended))
 
     async def _fetch(self, model: LiveModel, keys: list[SampleKey], deadline: Deadline) -> dict[SampleKey, Fetched]:
         """From the shared tier, then from the network for the rest; the local tier keeps both."""
@@ -220,8 +258,9 @@ class Sampler:
         """Each sample's class of a conditional model: as asked, else as its seed draws it."""
         if order.class_idx is not None:
             return order.class_idx
-        drawn = (await _draw(order.model.manifest, order.seeds, None, None)).class_idx
-        return None if drawn is None else tuple(drawn.tolist())
+        if len(order.seeds) <= INLINE_SEEDS:
+            return _class_of(order.model, order.seeds)
+        return await asyncio.to_thread(_class_of, order.model, order.seeds)
 
     def _state(self, asked: int, fetched: Iterable[Fetched]) -> CacheState:
         if self._local is None:
@@ -237,16 +276,10 @@ def _by_key(keys: Sequence[SampleKey], made: Generated) -> dict[SampleKey, Fetch
     }
 
 
-def _same(fetched: dict[SampleKey, Fetched]) -> dict[SampleKey, Fetched]:
-    return fetched
-
-
-async def _draw(
-    signature: Signature, seeds: Sequence[int], class_idx: Sequence[int] | None, truncation: float | None
-) -> LatentDraw:
-    """The latents of seeds; many of them on a thread, since each takes the event loop 10 us and more."""
-    work = partial(draw, signature, seeds, class_idx=class_idx, truncation=truncation)
-    return work() if len(seeds) <= INLINE_SEEDS else await asyncio.to_thread(work)
+def _class_of(model: LiveModel, seeds: Sequence[int]) -> tuple[int, ...] | None:
+    """The class that each seed draws; each takes 10 us and more."""
+    drawn = draw(model.manifest, seeds).class_idx
+    return None if drawn is None else tuple(drawn.tolist())
 
 
 def _keys(order: Order, classes: tuple[int, ...] | None) -> list[SampleKey]:

@@ -14,7 +14,9 @@ from models.repository import Repository
 from serving.alarm import Alarm
 from serving.answers import Answer, encode_samples, encode_walk
 from serving.asgi import Headers, Incoming, Reply
+from serving.cache import value_bytes
 from serving.cache_memory import Kept
+from serving.calls import Done, Leave
 from serving.errors import DeadlineExceeded, WrongMediaType
 from serving.formats import MEDIA_TYPES, choose_format
 from serving.loading import LiveModel
@@ -25,6 +27,7 @@ from serving.requests import InterpolateRequest, SampleRequest, decode_body
 from serving.sampler import Drawn
 from serving.schedule import Deadline
 from serving.settings import Settings
+from serving.timed import TOO_LATE, Timed
 
 # Up to so many bytes of samples are encoded on the event loop, in 0.1 ms at most: a thread's two hops cost as much.
 INLINE_BYTES = {"png": 16 * 1024, "npy": 64 * 1024}
@@ -108,6 +111,28 @@ class Service:
         answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=None)
         return self.respond(model, drawn, answer, seconds)
 
+    def sample_one(self, request: Incoming, done: Done[Reply]) -> Leave | None:
+        """POST /sample of one small sample by its seed, which most requests are: `sample` by calling back.
+
+        Returns:
+            None where this request is none of them; nothing was done then.
+        """
+        deadline = self.deadline(request)
+        asked = decode_body(json_body(request), SampleRequest)
+        model = self.live.at_hand(asked.model)
+        if model is None:
+            return None
+        form = choose_format(asked.format, request.header(b"accept"), operation="sample", kind=model.manifest.kind)
+        order = order_samples(asked, model, form, max_images=self.settings.max_images)
+        if not isinstance(order, Order) or len(order.seeds) > 1 or not _inline(value_bytes(model.form), form):
+            return None
+        keeping = Keeping(_words(request), asked.model) if self._keeps(request) else None
+
+        def answered(drawn: Drawn) -> Reply:
+            return self._finish(order, drawn, self._encode_now(drawn, order, form), keeping)
+
+        return Timed(deadline, partial(self.sampler.begin, order, deadline), answered, done).begin()
+
     async def interpolate(self, request: Incoming) -> Reply:
         """POST /interpolate."""
         deadline = self.deadline(request)
@@ -142,9 +167,32 @@ class Service:
         """
         model = order.model
         drawn = await self.within(deadline, self.sampler.sample(order, deadline))
+        if _inline(drawn.samples.nbytes, form):
+            encoded = self._encode_now(drawn, order, form)
+        else:
+            encoded = await self._encode(encode_samples, model, drawn, form, truncation=order.truncation)
+        return self._finish(order, drawn, encoded, keeping, more)
+
+    def _encode_now(self, drawn: Drawn, order: Order, form: str) -> tuple[Answer, float]:
+        """The answer and the seconds that it took, of few bytes."""
         if drawn.png is not None and form == "png":
-            return self.respond(model, drawn, Answer(drawn.png, MEDIA_TYPES[form]), 0.0, more)
-        answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=order.truncation)
+            return Answer(drawn.png, MEDIA_TYPES[form]), 0.0
+        began = time.perf_counter()
+        answer = encode_samples(order.model, drawn, form, truncation=order.truncation)
+        seconds = time.perf_counter() - began
+        self.metrics.encoded(seconds)
+        return answer, seconds
+
+    def _finish(
+        self,
+        order: Order,
+        drawn: Drawn,
+        encoded: tuple[Answer, float],
+        keeping: "Keeping | None",
+        more: Headers | None = None,
+    ) -> Reply:
+        """The reply, kept where it may be asked for again."""
+        model, (answer, seconds) = order.model, encoded
         if order.repeatable and keeping is not None:
             known = drawn._replace(cache="hit", queue_seconds=0.0, inference_seconds=0.0)
             reply = self._reply(model, known, answer, 0.0, more)
@@ -181,7 +229,7 @@ class Service:
         except asyncio.CancelledError:
             if not alarm.stop():
                 raise
-            raise DeadlineExceeded("the request's time was over before its answer was ready") from None
+            raise DeadlineExceeded(TOO_LATE) from None
         finally:
             alarm.stop()
 
@@ -218,7 +266,7 @@ class Service:
     ) -> tuple[Answer, float]:
         """The answer and the seconds that it took, on a thread where the samples are not small."""
         began = time.perf_counter()
-        if drawn.samples.nbytes <= INLINE_BYTES.get(form, OTHER_INLINE_BYTES):
+        if _inline(drawn.samples.nbytes, form):
             answer = encode(model, drawn, form, **options)
         else:
             loop = asyncio.get_running_loop()
@@ -235,6 +283,11 @@ def _model_headers(version: str, digest: str, numerics: str) -> tuple[tuple[byte
         (b"x-model-digest", digest.encode()),
         (b"x-numerics", numerics.encode()),
     )
+
+
+def _inline(size: int, form: str) -> bool:
+    """Whether so many bytes of samples are encoded on the event loop."""
+    return size <= INLINE_BYTES.get(form, OTHER_INLINE_BYTES)
 
 
 def _words(request: Incoming) -> Hashable:

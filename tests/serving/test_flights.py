@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from serving.flights import Flights, Work
+from serving.calls import run
+from serving.flights import Flights
 from serving.schedule import Deadline
 from tests.serving.kit import until
 
@@ -18,9 +19,8 @@ class Works:
         self.deadlines: list[Deadline] = []
         self.gate = asyncio.Event()
 
-    def __call__(self, keys, deadline):
-        task = asyncio.get_running_loop().create_task(self.run(keys, deadline))
-        return Work(task, lambda values: values, task.cancel)
+    def __call__(self, keys, deadline, done):
+        return run(self.run(keys, deadline), done)
 
     async def run(self, keys, deadline):
         self.started.append(keys)
