@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.binding import Bound
 from models.errors import GenserveError, Invalid, LoadError
 from models.graph import external_tensors
-from models.latents import ClassIndices, Latents
+from models.latents import ClassIndices, Latents, draw
 from models.lowering import REVISION
 from models.lowering import lower as lowered
 from models.manifest import Signature, read_signature
@@ -131,8 +131,14 @@ class Generator:
         return True
 
     def settle(self) -> None:
-        """Stay with the form that runs, and let go of the file as it was published."""
+        """Stay with the form that runs; let go of the file as it was published, and of memory for larger batches."""
         self._as_published = None
+        if self.providers[0] == CPU_PROVIDER:
+            import onnxruntime
+
+            options = onnxruntime.RunOptions()
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+            self._session.run([self.signature.output_name], self._feed(*draw(self.signature, [0])), options)
 
     def generate(self, z: Latents, class_idx: ClassIndices | None = None) -> Samples:
         """Run the network.
@@ -158,11 +164,7 @@ class Generator:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, z: Latents, class_idx: ClassIndices | None) -> Samples:
-        feed: dict[str, NDArray[Any]] = {"z": np.ascontiguousarray(z, np.float32)}
-        if self.signature.classes is not None:
-            if class_idx is None:
-                raise Invalid("a conditional generator needs one class for each latent", field="class_idx")
-            feed["class_idx"] = np.ascontiguousarray(class_idx, np.int64)
+        feed = self._feed(z, class_idx)
         if self._bound is not None and len(z):
             samples: Samples = self._bound.run(feed)
         else:
@@ -171,6 +173,14 @@ class Generator:
         if samples.shape != expected:
             raise LoadError(f"the network answered shape {samples.shape}, its signature promises {expected}")
         return samples
+
+    def _feed(self, z: Latents, class_idx: ClassIndices | None) -> dict[str, NDArray[Any]]:
+        feed: dict[str, NDArray[Any]] = {"z": np.ascontiguousarray(z, np.float32)}
+        if self.signature.classes is not None:
+            if class_idx is None:
+                raise Invalid("a conditional generator needs one class for each latent", field="class_idx")
+            feed["class_idx"] = np.ascontiguousarray(class_idx, np.int64)
+        return feed
 
 
 def bind(session: Any, signature: Signature, *, device: str) -> Bound:  # noqa: ANN401 as above

@@ -154,7 +154,8 @@ def make_session(
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     asked = [(name, provider_options(name, threads=threads, precision=precision)) for name in usable]
-    session = onnxruntime.InferenceSession(model, options, providers=asked)
+    session = onnxruntime.InferenceSession(model, options, providers=asked, enable_fallback=False)
+    session._model_bytes = b""  # kept for that fallback alone: as much memory as the file once more
     if (used := session.get_providers()[0]) not in providers:  # ONNX Runtime falls back to the processor in silence
         raise Unavailable(f"asked for {', '.join(providers)}, ONNX Runtime took {used}: a device or library is missing")
     return session
