@@ -3,11 +3,14 @@
 import argparse
 from pathlib import Path
 
+AUGMENTS = ("none", "translation", "translation,cutout", "colour,translation", "colour,translation,cutout")
 LOSSES = ("non-saturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic")
 
 # Fields of trainer.config.Config that have an option of their own: name, type, choices, help.
 OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
-    ("preset", str, ("dcgan", "resize"), "pair of networks"),
+    ("preset", str, ("dcgan", "resize", "r3gan"), "pair of networks"),
+    ("conditional", bool, None, "tell G and D the class; needs labels"),
+    ("augment", str, AUGMENTS, "DiffAugment, for small data"),
     ("loss", str, LOSSES, "objective of both players"),
     ("prior", str, ("normal", "uniform"), "prior of z"),
     ("kimg", float, None, "thousands of real images to show"),
@@ -15,6 +18,7 @@ OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
     ("z_dim", int, None, "length of z"),
     ("g_channels", int, None, "width of G"),
     ("d_channels", int, None, "width of D"),
+    ("blocks", int, None, "residual blocks at each resolution, of r3gan"),
     ("batch_size", int, None, "images a step"),
     ("g_lr", float, None, "learning rate of G"),
     ("d_lr", float, None, "learning rate of D"),
@@ -41,7 +45,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-dir", type=Path, metavar="R", help="folder of the run (default: runs/NNN-data)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON settings; options below override")
     for name, kind, choices, text in OPTIONS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, choices=choices, help=text)
+        flag = f"--{name.replace('_', '-')}"
+        if kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            parser.add_argument(flag, type=kind, choices=choices, help=text)
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:

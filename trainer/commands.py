@@ -21,11 +21,12 @@ from trainer.arguments import OPTIONS
 from trainer.config import Config, make_config
 from trainer.exporting import choose, score_missing, write_export
 from trainer.loop import Trainer
-from trainer.networks import stages
+from trainer.network_parts import stages
 from trainer.progress import Meter
 from trainer.run_dir import Run, RunDir
 from trainer.schedule import Batches
 from trainer.selection import make_scorer
+from trainer.signatures import classes_of
 from trainer.state import State
 
 INTERRUPTED = 130
@@ -40,12 +41,14 @@ def train(args: argparse.Namespace) -> int:
 
 def _train(run_dir: RunDir, run: Run, data: Dataset) -> int:
     prepare_torch(run.config)
-    state = State(run.config, run.shape)
+    state = State(run.config, run.shape, run.classes)
     _restore(state, run_dir)
     if state.done:
         return _say_done(run_dir)
-    images = data.split("train").samples.astype(np.uint8, copy=False)  # images always are: _load_images
-    trainer = Trainer(state, images, run_dir, Meter(run.config.kimg), make_scorer(data))
+    split = data.split("train")
+    images = split.samples.astype(np.uint8, copy=False)  # images always are: _load_images
+    labels = split.labels if run.config.conditional else None
+    trainer = Trainer(state, images, labels, run_dir, Meter(run.config.kimg), make_scorer(data))
     shape = " x ".join(str(extent) for extent in run.shape)
     with _stopping_on_signals(trainer.stop):
         print(f"{run_dir.path}: {len(images)} training images of {shape}; Ctrl-C saves and stops", file=sys.stderr)
@@ -92,6 +95,7 @@ def _begin(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
         data_hash=data.content_hash,
         licence=data.licence,
         shape=data.shape,
+        classes=classes_of(config, data),
         code_version=code_version(),
     )
     run_dir.create(run)

@@ -19,6 +19,9 @@ def check(config: "Config") -> None:
         Invalid: names the field and the reason.
     """
     _check_penalties(config)
+    if config.preset == "r3gan" and config.d_norm != "none":
+        detail = "r3gan's D is made to work without normalisation, and its blocks begin at zero"
+        raise Invalid(f"{detail}: set d_norm to none", field="d_norm")
     if config.loss == "wasserstein" and not config.gp_lambda and config.d_norm != "spectral":
         detail = "wasserstein needs a D of bounded slope, else its score grows without end"
         raise Invalid(f"{detail}: set gp_lambda (10), or d_norm to spectral", field="loss")

@@ -13,11 +13,13 @@ from models.manifest import Prior
 from trainer.compatibility import check
 from trainer.recipes import recipe
 
-Preset = Literal["dcgan", "resize"]
+Preset = Literal["dcgan", "resize", "r3gan"]
 Loss = Literal["non-saturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic"]
 DNorm = Literal["batch", "none", "spectral"]
 Unit = Literal["steps", "epochs"]
 Precision = Literal["bf16", "fp32"]
+Decay = Literal["linear", "cosine"]
+Augment = Literal["none", "translation", "translation,cutout", "colour,translation", "colour,translation,cutout"]
 
 PRESETS_DIR = Path(__file__).parent / "presets"  # tested configurations, by data set
 
@@ -29,12 +31,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         data: as models.datasets.load_dataset takes it.
         resolution: of a folder of images, in pixels; None lets the images decide.
         preset: the pair of networks, see trainer.networks.
+        conditional: whether G and D are told the class; needs labelled data.
+        augment: DiffAugment of real and generated images before D, see trainer.augment.
         loss: the objective of both players, see trainer.objectives.
         prior: of z.
         z_dim: length of z.
         g_channels: of G's widest feature map; it doubles with every halving of the resolution below half.
         d_channels: of D's, likewise.
-        d_hidden: units of D's fully connected layer.
+        d_hidden: units of D's fully connected layer; of r3gan's D the length of a class's embedding.
+        blocks: residual blocks at each resolution, of r3gan.
         d_norm: of D's layers: "batch" (BatchNorm), "none", or "spectral" (spectral normalisation of every weight).
         batch_size: images.
         kimg: thousands of real images shown to D in the whole run.
@@ -43,7 +48,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         d_lr: and for D.
         beta1: Adam's.
         beta2: Adam's.
-        lr_decay_start: share of the run after which both learning rates fall linearly to 0; 1 for never.
+        lr_decay_start: share of the run after which what follows changes; 1 for never.
+        decay: how: "linear" or "cosine" from the first value to the last.
+        lr_end: the last learning rates, as a share of the first.
+        gamma_end: the last r1_gamma and r2_gamma, likewise.
+        beta2_end: the last beta2; None for no change.
         r1_gamma: weight of R1, gamma/2 E|grad D(x)|^2 on real images; 0 for none.
         r2_gamma: weight of R2, the same on generated images; 0 for none.
         r1_interval: steps of D from one with R1 or R2 to the next, which count so many times (lazy regularisation).
@@ -60,12 +69,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     data: str
     resolution: int | None = None
     preset: Preset = "resize"
+    conditional: bool = False
+    augment: Augment = "none"
     loss: Loss = "non-saturating"
     prior: Prior = "normal"
     z_dim: int = 64
     g_channels: int = 64
     d_channels: int = 64
     d_hidden: int = 256
+    blocks: int = 1
     d_norm: DNorm = "batch"
     batch_size: int = 64
     kimg: float = 1000.0
@@ -75,6 +87,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     beta1: float = 0.5
     beta2: float = 0.999
     lr_decay_start: float = 0.5
+    decay: Decay = "linear"
+    lr_end: float = 0.0
+    gamma_end: float = 1.0
+    beta2_end: float | None = None
     r1_gamma: float = 0.0
     r2_gamma: float = 0.0
     r1_interval: int = 8
@@ -101,6 +117,7 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("g_channels", 2, 2048),
     ("d_channels", 1, 2048),
     ("d_hidden", 1, 8192),
+    ("blocks", 1, 64),
     ("batch_size", 2, 8192),
     ("kimg", 0.001, 1e9),
     ("seed", 0, 2**32 - 1),
@@ -109,6 +126,9 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("beta1", 0, 0.9999999),
     ("beta2", 0, 0.9999999),
     ("lr_decay_start", 0, 1),
+    ("lr_end", 0, 1),
+    ("gamma_end", 0, 1),
+    ("beta2_end", 0, 0.9999999),
     ("r1_gamma", 0, 1e9),
     ("r2_gamma", 0, 1e9),
     ("r1_interval", 1, 10_000),
@@ -138,7 +158,7 @@ def read_config(path: Path) -> dict[str, object]:
 
 
 def make_config(data: str | None, file: Path | None, overrides: Mapping[str, object]) -> Config:
-    """The configuration of a new run: defaults, what comes with the objective, the file, then the command line.
+    """The configuration of a new run: defaults, what comes with preset and objective, the file, the command line.
 
     A data set that has a tested configuration in trainer/presets/ uses it where no file is given, unless the command
     line asks for another objective or other networks: it was tested with its own.
@@ -153,7 +173,7 @@ def make_config(data: str | None, file: Path | None, overrides: Mapping[str, obj
     """
     given = read_config(file) if file else _tested(data, overrides)
     chosen = {**given, **({"data": data} if data else {}), **overrides}
-    fields = {**recipe(chosen.get("loss")), **chosen}
+    fields = {**recipe(chosen.get("preset"), chosen.get("loss")), **chosen}
     if "data" not in fields:
         raise Invalid("name a data set, a folder or a file (or --resume a run)", field="data")
     try:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.manifest import Prior
+from models.manifest import Prior, Signature
 
 NUM_STATISTICS_BATCHES = 100
 STATISTICS_SEED = 0
@@ -24,7 +24,7 @@ def update_ema(G_ema: nn.Module, G: nn.Module, beta: float) -> None:
 
 
 @torch.no_grad()
-def reestimate_statistics(G_ema: nn.Module, z_dim: int, prior: Prior, batch_size: int) -> None:
+def reestimate_statistics(G_ema: nn.Module, signature: Signature, batch_size: int) -> None:
     """Give the averaged weights BatchNorm statistics of their own, from 100 fixed batches; leaves eval mode on.
 
     The running statistics of G belong to G's weights, and averaging them does not give the average's.
@@ -37,7 +37,8 @@ def reestimate_statistics(G_ema: nn.Module, z_dim: int, prior: Prior, batch_size
     generator = torch.Generator().manual_seed(STATISTICS_SEED)
     G_ema.train()
     for _ in range(NUM_STATISTICS_BATCHES if norms else 0):
-        G_ema(draw_z(batch_size, z_dim, prior, generator))
+        z = draw_z(batch_size, signature.z_dim, signature.prior, generator)
+        G_ema(z, draw_classes(batch_size, signature, generator))
     G_ema.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -48,3 +49,10 @@ def draw_z(count: int, z_dim: int, prior: Prior, generator: torch.Generator) -> 
     if prior == "normal":
         return torch.randn(count, z_dim, generator=generator)
     return torch.rand(count, z_dim, generator=generator) * 2 - 1
+
+
+def draw_classes(count: int, signature: Signature, generator: torch.Generator) -> Tensor | None:  # [count] int64
+    """Classes as frequent as in the data; None for an unconditional generator."""
+    if signature.classes is None:
+        return None
+    return torch.multinomial(torch.tensor(signature.classes.frequencies), count, True, generator=generator)

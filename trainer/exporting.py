@@ -10,10 +10,12 @@ from models.datasets import load_dataset
 from models.errors import DataError, Invalid
 from models.export_record import MODEL_NAME, ExportRecord, parity_path, record_path
 from models.files import pretty_json, replace_file
-from trainer.networks import Generator
+from trainer.network_parts import Generator
+from trainer.networks import make_generator
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.run_dir import Run, RunDir, Score, Stats
-from trainer.selection import make_scorer, signature_of
+from trainer.selection import make_scorer
+from trainer.signatures import signature_of
 
 
 class Choice(NamedTuple):
@@ -63,7 +65,8 @@ def score_missing(run_dir: RunDir, run: Run) -> dict[float, Score]:
     scores = {k: s for k, s in run_dir.scores().items() if s.extractor == scorer.extractor.label}
     for kimg in run_dir.snapshots():
         if kimg not in scores:
-            scores[kimg] = scorer.score(load_generator(run_dir, run, kimg), signature_of(run.config, run.shape))
+            G_ema = load_generator(run_dir, run, kimg)
+            scores[kimg] = scorer.score(G_ema, signature_of(run.config, run.shape, run.classes))
             run_dir.append_stats(Stats(kimg=kimg, score=scores[kimg]))
     return scores
 
@@ -75,7 +78,7 @@ def load_generator(run_dir: RunDir, run: Run, kimg: float) -> Generator:
         NotFound: there is no such snapshot.
         Invalid: it is damaged, or was made with another configuration.
     """
-    G_ema = Generator(run.config, run.shape)
+    G_ema = make_generator(run.config, run.shape, len(run.classes.names) if run.classes else 0)
     weights = run_dir.load_snapshot(kimg)
     try:
         G_ema.load_state_dict(weights)
@@ -100,7 +103,7 @@ def write_export(run_dir: RunDir, run: Run, choice: Choice, output: Path | None)
     path = output or run_dir.export_dir / MODEL_NAME
     if path.is_dir():
         raise Invalid(f"{path} is a folder: name a file in it", field="output")
-    signature = signature_of(run.config, run.shape)
+    signature = signature_of(run.config, run.shape, run.classes)
     servable = Servable(load_generator(run_dir, run, choice.kimg))
     data = to_onnx(servable, signature)
     proof = parity(servable, data, signature)

@@ -149,7 +149,7 @@ def accuracy(network: FeatureNet, split: Split) -> float:
 def export(network: FeatureNet, shape: tuple[int, ...]) -> onnx.ModelProto:
     """Turns a folded network into an ONNX graph: `images` uint8 [N, H, W, C] -> `features`, `logits`; N, H, W vary."""
     example = torch.zeros((2, *shape), dtype=torch.uint8)
-    return export_graph(network, example, input_name="images", output_names=["features", "logits"], dynamic=(0, 1, 2))
+    return export_graph(network, {"images": example}, output_names=["features", "logits"], dynamic=(0, 1, 2))
 
 
 def train_extractor(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import GenserveError
+from trainer.network_parts import Generator
 
 
 class Diverged(GenserveError):
@@ -64,4 +65,4 @@ def _first_gradient(network: nn.Module) -> str | None:
 
 
 def _name(network: nn.Module) -> str:
-    return type(network).__name__
+    return "G" if isinstance(network, Generator) else "D"

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -12,24 +13,25 @@ OPSET = 18
 
 
 def export_graph(
-    module: nn.Module, example: Tensor, *, input_name: str, output_names: list[str], dynamic: tuple[int, ...]
+    module: nn.Module, inputs: Mapping[str, Tensor], *, output_names: list[str], dynamic: tuple[int, ...]
 ) -> onnx.ModelProto:
-    """A module of one input as an ONNX graph with its weights inside: the same module gives the same bytes.
+    """A module as an ONNX graph with its weights inside: the same module gives the same bytes.
 
     Args:
         module: is put in eval mode.
-        example: an input; along dynamic axes at least 2, since 1 would be taken for a constant.
-        input_name: of the graph's input.
-        output_names: of its outputs, in order.
-        dynamic: the input's axes that may have any extent.
+        inputs: an example of each, by the name it shall have, in order; along dynamic axes at least 2, since 1 would be
+            taken for a constant.
+        output_names: of the outputs, in order.
+        dynamic: the inputs' axes that may have any extent.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about torchvision, which nothing here uses
     axes = dict.fromkeys(dynamic, torch.export.Dim.DYNAMIC)
+    examples = tuple(inputs.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside torch's exporter
         program: Any = torch.onnx.export(
-            module.eval(), (example,), input_names=[input_name], output_names=output_names, opset_version=OPSET,
-            dynamic_shapes=(axes,), external_data=False, dynamo=True, verbose=False,
+            module.eval(), examples, input_names=list(inputs), output_names=output_names, opset_version=OPSET,
+            dynamic_shapes=(axes,) * len(examples), external_data=False, dynamo=True, verbose=False,
         )  # fmt: skip
     return _cleaned(program.model_proto)
 

@@ -3,9 +3,12 @@
 import copy
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from models import png
 from models.files import replace_file
+from models.manifest import Signature
 from models.pictures import grid
 from trainer.ema import reestimate_statistics
 from trainer.finite import require_finite_weights
@@ -13,11 +16,12 @@ from trainer.pixels import Images, to_tensor
 from trainer.progress import Meter
 from trainer.run_dir import RunDir, Stats
 from trainer.schedule import Batches, batch_number, period_steps, turn
-from trainer.selection import Scorer, sample, signature_of
-from trainer.state import State
+from trainer.selection import Scorer, sample
+from trainer.state import Batch, State
 
 TICK_KIMG = 2.0  # between lines of stats.jsonl
 GRID_SEEDS = np.arange(64)
+MAX_COLUMNS = 16  # of classes
 
 
 class Trainer:
@@ -26,13 +30,23 @@ class Trainer:
     Args:
         state: fresh, or loaded from a checkpoint.
         images: the training split, uint8 [N, H, W, C].
+        labels: of them, int64 [N], for a conditional run; else None.
         run_dir: where everything is kept.
         meter: shows how it goes.
         scorer: measures snapshots on the validation split; None for data too small to measure.
     """
 
-    def __init__(self, state: State, images: Images, run_dir: RunDir, meter: Meter, scorer: Scorer | None) -> None:
-        self.state, self.images, self.run_dir, self.meter, self.scorer = state, images, run_dir, meter, scorer
+    def __init__(
+        self,
+        state: State,
+        images: Images,
+        labels: NDArray[np.int64] | None,
+        run_dir: RunDir,
+        meter: Meter,
+        scorer: Scorer | None,
+    ) -> None:
+        self.state, self.images, self.labels = state, images, labels
+        self.run_dir, self.meter, self.scorer = run_dir, meter, scorer
         self.batches = Batches(len(images), state.config)
         self.d_steps = period_steps(state.config.d_period, state.config, self.batches)
         self.g_steps = period_steps(state.config.g_period, state.config, self.batches)
@@ -77,21 +91,22 @@ class Trainer:
     def _step(self) -> None:
         state = self.state
         d_step = batch_number(state.step, self.d_steps, self.g_steps)
-        real_images = to_tensor(self.images[self.batches[d_step]])
+        rows = self.batches[d_step]
+        class_idx = None if self.labels is None else torch.from_numpy(self.labels[rows])
+        real = Batch(to_tensor(self.images[rows]), class_idx)
         if turn(state.step, self.d_steps, self.g_steps) == "D":
-            self.meter.add_d(state.train_d(real_images, d_step))
+            self.meter.add_d(state.train_d(real, d_step))
         else:
-            self.meter.add_g(state.train_g(real_images))
+            self.meter.add_g(state.train_g(real))
 
     def _snapshot(self) -> None:
         """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state."""
         self._require_finite()
-        state, config = self.state, self.state.config
+        state, signature = self.state, self.state.signature
         G_ema = copy.deepcopy(state.G_ema)
-        reestimate_statistics(G_ema, config.z_dim, config.prior, config.batch_size)
+        reestimate_statistics(G_ema, signature, state.config.batch_size)
         self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
-        signature = signature_of(config, state.shape)
-        samples = grid(sample(G_ema, signature, GRID_SEEDS))
+        samples = grid(sample(G_ema, signature, *_shown(signature)))
         replace_file(self.run_dir.grid_path(self._kimg), png.encode(samples, level=9))
         if self.scorer is not None:
             score = self.scorer.score(G_ema, signature)
@@ -106,6 +121,14 @@ class Trainer:
 
     def _require_finite(self) -> None:
         require_finite_weights(self.state.step, self.state.G, self.state.D, self.state.G_ema)
+
+
+def _shown(signature: Signature) -> tuple[NDArray[np.int64], list[int] | None]:
+    """Seeds of the sample grid, and their classes: one column a class where so many columns are not too many."""
+    count = signature.num_classes
+    if not 2 <= count <= MAX_COLUMNS:
+        return GRID_SEEDS, None
+    return np.arange(count**2), list(range(count)) * count
 
 
 def _next(kimg: float, interval: float) -> float:

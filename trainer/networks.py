@@ -1,137 +1,18 @@
-"""G and D, the presets `dcgan` and `resize`. Knows nothing of losses or of training.
+"""Makes the pair of networks that a configuration names. Knows nothing of losses or of training."""
 
-Both G map z to a small feature map and double it to the full resolution: `dcgan` with strided transposed convolutions
-(Radford et al. 2016), `resize` with nearest-neighbour upsampling and 3x3 convolutions (Odena et al. 2016, against
-checkerboards). Both use the same D. Weights start as DCGAN's: N(0, 0.02), BatchNorm scales N(1, 0.02); those of a D
-without BatchNorm as He et al. 2015 (Eq. 14) say, since nothing brings its activations back to scale.
-"""
-
-import math
-from itertools import pairwise
-from typing import NamedTuple
-
-import torch
-from torch import Tensor, nn
-
-from models.errors import Invalid
 from trainer.config import Config
-from trainer.regularisers import normalise_spectrally
-
-MIN_EXTENT = 4  # of the smallest feature map, pixels
-SLOPE = 0.2  # of LeakyReLU
-
-
-class Stages(NamedTuple):
-    """How often a shape halves: (height, width) of the smallest map, and the number of doublings from there."""
-
-    height: int
-    width: int
-    doublings: int
+from trainer.convnets import ConvDiscriminator, ConvGenerator
+from trainer.network_parts import Discriminator, Generator
+from trainer.r3gan import R3Discriminator, R3Generator
 
 
-def stages(height: int, width: int) -> Stages:
-    """Halve while both sides are even and at least 4 pixels remain.
-
-    Raises:
-        Invalid: the sides cannot be halved once.
-    """
-    count, h, w = 0, height, width
-    while h % 2 == 0 and w % 2 == 0 and min(h, w) // 2 >= MIN_EXTENT:
-        count, h, w = count + 1, h // 2, w // 2
-    if not count or max(h, w) > 32:
-        detail = f"images of {height} x {width} do not halve to a map of 4 .. 32 pixels a side"
-        raise Invalid(f"{detail}; of 28, 32, 64 or 128 they do (a folder: --resolution 32)", field="data")
-    return Stages(h, w, count)
+def make_generator(config: Config, shape: tuple[int, ...], num_classes: int = 0) -> Generator:
+    """G for images of a shape (H, W, C), its weights drawn from torch's global generator."""
+    kind = R3Generator if config.preset == "r3gan" else ConvGenerator
+    return kind(config, shape, num_classes)
 
 
-class Generator(nn.Module):
-    """G: z [N, z_dim] -> images [N, C, H, W] in [-1, 1]."""
-
-    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        height, width, channels = shape
-        self.start = stages(height, width)
-        transposed = config.preset == "dcgan"  # its last doubling makes the image itself
-        doublings = range(self.start.doublings, 0 if transposed else -1, -1)
-        widths = [max(1, config.g_channels * 2**i // 2) for i in doublings]
-        self.linear = nn.Linear(config.z_dim, widths[0] * self.start.height * self.start.width, bias=False)
-        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(widths[0])  # Identity once it is folded
-        block = _transposed if transposed else _resized
-        self.blocks = nn.ModuleList()
-        for a, b in pairwise(widths):
-            self.blocks.append(nn.Sequential(*block(a, b), nn.BatchNorm2d(b), nn.ReLU(inplace=True)))
-        self.to_image = (
-            nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1)
-            if transposed
-            else nn.Conv2d(widths[-1], channels, 3, 1, 1)
-        )
-        initialise(self)
-
-    def forward(self, z: Tensor) -> Tensor:  # [N, z_dim] -> [N, C, H, W]
-        """Generate."""
-        x = self.linear(z).view(len(z), -1, self.start.height, self.start.width)
-        x = torch.relu(self.norm(x.contiguous(memory_format=torch.channels_last)))
-        for block in self.blocks:
-            x = block(x)
-        images: Tensor = self.to_image(x).tanh()
-        return images
-
-
-class Discriminator(nn.Module):
-    """D: images [N, C, H, W] in [-1, 1] -> [N] float32; what the number means is the objective's."""
-
-    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        height, width, channels = shape
-        end = stages(height, width)
-        widths = [config.d_channels * 2**i for i in range(end.doublings)]
-        batch = config.d_norm == "batch"
-        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
-        for a, b in pairwise(widths):
-            norm: list[nn.Module] = [nn.BatchNorm2d(b)] if batch else []
-            layers += [nn.Conv2d(a, b, 4, 2, 1, bias=not batch), *norm, nn.LeakyReLU(SLOPE, inplace=True)]
-        self.features = nn.Sequential(*layers)
-        inputs = widths[-1] * end.height * end.width
-        self.hidden = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(inputs, config.d_hidden, bias=not batch),
-            *([nn.BatchNorm1d(config.d_hidden)] if batch else []),
-            nn.LeakyReLU(SLOPE, inplace=True),
-        )
-        self.head = nn.Linear(config.d_hidden, 1)
-        initialise(self, he=not batch)
-        if config.d_norm == "spectral":
-            normalise_spectrally(self)
-
-    def forward(self, images: Tensor) -> Tensor:  # [N, C, H, W] -> [N]
-        """Judge: positive for real."""
-        h = self.hidden(self.features(images))
-        with torch.autocast("cpu", enabled=False):  # D's answer itself never loses bits
-            answers: Tensor = self.head(h.float())
-        return answers.squeeze(1)
-
-
-def _transposed(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]
-    return [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False)]
-
-
-def _resized(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]
-    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(a, b, 3, 1, 1, bias=False)]
-
-
-def use_channels_last(network: nn.Module) -> None:
-    """Lay the network's weights out as its feature maps are, in place: channels innermost, faster on CPUs."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
-
-
-def initialise(network: nn.Module, *, he: bool = False) -> None:
-    """DCGAN's or He's weights (see above), biases 0. Uses torch's global generator."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            fan_in = module.weight[0].numel()
-            nn.init.normal_(module.weight, 0.0, math.sqrt(2 / (1 + SLOPE**2) / fan_in) if he else 0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.02)
-            nn.init.zeros_(module.bias)
+def make_discriminator(config: Config, shape: tuple[int, ...], num_classes: int = 0) -> Discriminator:
+    """D, likewise."""
+    kind = R3Discriminator if config.preset == "r3gan" else ConvDiscriminator
+    return kind(config, shape, num_classes)

@@ -18,8 +18,9 @@ from models.errors import Refused
 from models.generator import Generator as OnnxGenerator
 from models.latents import draw
 from models.manifest import Signature, stamp
+from trainer.convnets import ConvGenerator
 from trainer.graph_export import export_graph
-from trainer.networks import Generator
+from trainer.network_parts import Generator
 from trainer.pixels import post_process
 
 PARITY_BATCHES = (1, 2, 7, 32)
@@ -43,7 +44,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Servable(nn.Module):
-    """z [N, z_dim] float32 -> images [N, H, W, C] uint8, BatchNorm folded into the layers before it.
+    """z [N, z_dim] float32 (and class_idx [N] int64) -> images [N, H, W, C] uint8, BatchNorm folded away.
 
     Args:
         G: in eval mode, with the statistics to fold.
@@ -53,21 +54,27 @@ class Servable(nn.Module):
         super().__init__()
         self.G = fold_norms(G)
 
-    def forward(self, z: Tensor) -> Tensor:  # [N, z_dim] -> [N, H, W, C]
+    def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, H, W, C]
         """What serving runs."""
-        return post_process(self.G(z))
+        return post_process(self.G(z, class_idx))
 
 
 @torch.no_grad()
 def fold_norms(G: Generator) -> Generator:
     """A copy of G in eval mode that computes the same without any BatchNorm."""
     folded: Generator = copy.deepcopy(G).eval()
+    if isinstance(folded, ConvGenerator):  # no other has any
+        _fold(folded)
+    return folded
+
+
+def _fold(folded: ConvGenerator) -> None:
+    """In place."""
     if isinstance(folded.norm, nn.BatchNorm2d):
         folded.linear = _fold_linear(folded.linear, folded.norm)
         folded.norm = nn.Identity()
     for i, block in enumerate(folded.blocks):
         folded.blocks[i] = _fold_block(list(block.children()))
-    return folded
 
 
 def _fold_block(layers: list[nn.Module]) -> nn.Sequential:
@@ -98,8 +105,10 @@ def _fold_linear(linear: nn.Linear, norm: nn.BatchNorm2d) -> nn.Linear:
 
 def to_onnx(servable: Servable, signature: Signature) -> bytes:
     """The servable network as a serialised, stamped ONNX model: the same network gives the same bytes."""
-    example = torch.zeros(2, signature.z_dim)  # a batch of 1 would be taken for a constant
-    model = export_graph(servable, example, input_name="z", output_names=[signature.output_name], dynamic=(0,))
+    inputs = {"z": torch.zeros(2, signature.z_dim)}  # a batch of 1 would be taken for a constant
+    if signature.classes is not None:
+        inputs["class_idx"] = torch.zeros(2, dtype=torch.int64)
+    model = export_graph(servable, inputs, output_names=[signature.output_name], dynamic=(0,))
     stamp(model, signature)
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)
@@ -125,9 +134,10 @@ def parity(servable: Servable, data: bytes, signature: Signature) -> list[Parity
 
 @torch.no_grad()
 def _parity_at(batch: int, servable: Servable, generator: OnnxGenerator, signature: Signature) -> Parity:
-    z = draw(signature, np.arange(batch) + 1000 * batch).z
-    wanted: Any = servable(torch.from_numpy(z)).numpy().astype(np.int16)
-    difference = np.abs(generator.generate(z).astype(np.int16) - wanted)
+    drawn = draw(signature, np.arange(batch) + 1000 * batch)
+    inputs = [torch.from_numpy(array) for array in drawn if array is not None]
+    wanted: Any = servable(*inputs).numpy().astype(np.int16)
+    difference = np.abs(generator.generate(*drawn).astype(np.int16) - wanted)
     return Parity(
         batch=batch,
         identical=float(np.mean(difference == 0)),

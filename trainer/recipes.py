@@ -1,10 +1,18 @@
-"""What comes with a choice of objective where nothing else is said: settings as published. Knows no torch.
+"""What comes with a choice of networks or objective where nothing else is said, as published. Knows no torch.
 
 They come after Config's defaults and before a configuration file and the command line.
 """
 
 from collections.abc import Mapping
 
+PRESET_RECIPES: Mapping[str, Mapping[str, object]] = {
+    # Huang et al. 2024: cosines from the first step to the last; widths for a processor
+    "r3gan": {
+        "loss": "relativistic", "d_norm": "none", "g_channels": 32, "d_channels": 32, "lr_decay_start": 0.0,
+        "decay": "cosine", "lr_end": 0.25, "gamma_end": 0.1, "beta2": 0.9, "beta2_end": 0.99,
+        "ema_half_life_kimg": 20.0,
+    },
+}  # fmt: skip
 LOSS_RECIPES: Mapping[str, Mapping[str, object]] = {
     "hinge": {"d_norm": "spectral"},  # Miyato et al. 2018, section 4
     "wasserstein": {  # Gulrajani et al. 2017, Alg. 1
@@ -17,6 +25,7 @@ LOSS_RECIPES: Mapping[str, Mapping[str, object]] = {
 }  # fmt: skip
 
 
-def recipe(loss: object) -> dict[str, object]:
-    """The settings that come with an objective; empty for one that has none, or is not known."""
-    return dict(LOSS_RECIPES.get(str(loss), {}))
+def recipe(preset: object, loss: object) -> dict[str, object]:
+    """The settings that come with networks, and with an objective, which come after; None where none was chosen."""
+    networks = PRESET_RECIPES.get(str(preset), {})
+    return {**networks, **LOSS_RECIPES.get(str(loss or networks.get("loss")), {})}

@@ -93,7 +93,7 @@ class SpectralNorm(nn.Module):
 
 
 def normalise_spectrally(network: nn.Module) -> None:
-    """Put SpectralNorm on the weight of every convolution and linear layer, in place."""
+    """Put SpectralNorm on the weight of every convolution, linear layer and embedding, in place."""
     for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
             parametrize.register_parametrization(module, "weight", SpectralNorm(module.weight))

@@ -24,6 +24,7 @@ import torch
 
 from models.errors import Invalid, NotFound, Refused
 from models.files import append_line, pretty_json, read_lines, replace_file
+from models.manifest import Classes
 from trainer.config import Config
 
 NEAR_KIMG = 0.5
@@ -38,6 +39,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         data_hash: sha256 of the data's content.
         licence: of the data.
         shape: of an image, (H, W, C).
+        classes: of a conditional run.
         code_version: of genserve when the run began.
     """
 
@@ -45,6 +47,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     data_hash: str
     licence: str | None
     shape: tuple[int, ...]
+    classes: Classes | None = None
     code_version: str
 
 

@@ -1,12 +1,13 @@
 """Pure functions of how far a run is: whose turn it is, which images come, the learning rate. Knows no torch."""
 
+import math
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from trainer.config import Config
+from trainer.config import Config, Decay
 
 Turn = Literal["D", "G"]
 
@@ -29,11 +30,14 @@ def batch_number(step: int, d_steps: int, g_steps: int) -> int:
     return before if position < 0 else before - d_steps + position % d_steps
 
 
-def lr_scale(progress: float, decay_start: float) -> float:
-    """What learning rates are multiplied by: 1, from decay_start on falling linearly to 0 at progress 1."""
-    if progress <= decay_start:
-        return 1.0
-    return max(0.0, (1.0 - progress) / (1.0 - decay_start))
+def scheduled(first: float, last: float, progress: float, start: float, decay: Decay) -> float:
+    """A scheduled value: the first one until `start`, then linearly or by half a cosine to the last at progress 1."""
+    if progress <= start:
+        return first
+    way = min(1.0, (progress - start) / (1.0 - start))
+    if decay == "cosine":
+        way = (1 - math.cos(math.pi * way)) / 2
+    return first + (last - first) * way
 
 
 class Batches:

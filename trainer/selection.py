@@ -4,6 +4,8 @@ The score is FD between averaged G's samples and the validation images, in the f
 gives. It has FD's bias for its number of samples: good for ranking snapshots of one run, not for the gate.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,8 +15,7 @@ from models.extractors import resolve_extractor
 from models.frechet import frechet_distance, moments
 from models.latents import draw
 from models.manifest import Signature
-from trainer.config import Config
-from trainer.networks import Generator
+from trainer.network_parts import Generator
 from trainer.pixels import Images, to_uint8
 from trainer.run_dir import Score
 
@@ -52,13 +53,16 @@ def make_scorer(data: Dataset, num_fakes: int = NUM_FAKES) -> Scorer | None:
     return scorer if scorer.total_variance > 0 else None  # FD as a share of nothing says nothing
 
 
-def signature_of(config: Config, shape: tuple[int, ...]) -> Signature:
-    """What a generator of a run declares."""
-    return Signature(kind="image", prior=config.prior, z_dim=config.z_dim, shape=shape)
-
-
 @torch.no_grad()
-def sample(G: Generator, signature: Signature, seeds: NDArray[np.int64], batch_size: int = 250) -> Images:
-    """Samples [N, H, W, C] of these seeds from a generator in eval mode."""
-    z = torch.from_numpy(draw(signature, seeds).z)
-    return np.concatenate([to_uint8(G(z[i : i + batch_size])) for i in range(0, len(z), batch_size)])
+def sample(
+    G: Generator,
+    signature: Signature,
+    seeds: NDArray[np.int64],
+    class_idx: Sequence[int] | None = None,
+    batch_size: int = 250,
+) -> Images:
+    """Samples [N, H, W, C] of these seeds from a generator in eval mode, each of its class or of the one it draws."""
+    drawn = draw(signature, seeds, class_idx=class_idx)
+    z = torch.split(torch.from_numpy(drawn.z), batch_size)
+    classes = [None] * len(z) if drawn.class_idx is None else torch.split(torch.from_numpy(drawn.class_idx), batch_size)
+    return np.concatenate([to_uint8(G(*part)) for part in zip(z, classes, strict=True)])

@@ -1,19 +1,31 @@
 """Everything a run carries from one step to the next, and its two steps. Knows no files and no terminal."""
 
 import copy
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from models.manifest import Classes
+from trainer.augment import augment
 from trainer.config import Config
 from trainer.ema import draw_z, ema_beta, update_ema
 from trainer.finite import require_finite
 from trainer.freezing import frozen, guard
-from trainer.networks import Discriminator, Generator, use_channels_last
+from trainer.network_parts import use_channels_last
+from trainer.networks import make_discriminator, make_generator
 from trainer.objectives import make_objective
 from trainer.regularisers import Part, gradient_penalty, zero_centred
-from trainer.schedule import lr_scale
+from trainer.schedule import scheduled
+from trainer.signatures import signature_of
+
+
+class Batch(NamedTuple):
+    """Real images [N, C, H, W] in [-1, 1], and their classes [N] int64 for a conditional run, else None."""
+
+    images: Tensor
+    class_idx: Tensor | None = None
 
 
 class DStep(NamedTuple):
@@ -41,13 +53,15 @@ class State:
     Args:
         config: of the run.
         shape: of an image, (H, W, C).
+        classes: of a conditional run.
     """
 
-    def __init__(self, config: Config, shape: tuple[int, ...]) -> None:
+    def __init__(self, config: Config, shape: tuple[int, ...], classes: Classes | None = None) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.shape = config, shape
+        self.config, self.signature = config, signature_of(config, shape, classes)
         self.objective = make_objective(config.loss)
-        self.G, self.D = Generator(config, shape), Discriminator(config, shape)
+        num_classes = self.signature.num_classes
+        self.G, self.D = make_generator(config, shape, num_classes), make_discriminator(config, shape, num_classes)
         use_channels_last(self.G)
         use_channels_last(self.D)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
@@ -62,36 +76,37 @@ class State:
         """Whether D has seen all the images of the configuration."""
         return self.num_images >= self.config.kimg * 1000
 
-    def train_d(self, real: Tensor, d_step: int) -> DStep:
-        """One step of D on real images [N, C, H, W] in [-1, 1] and as many generated ones, G frozen.
+    def train_d(self, real: Batch, d_step: int) -> DStep:
+        """One step of D on real images and as many generated ones of the same classes, G frozen.
 
         Raises:
             Diverged: a value is not finite; D is as it was before.
         """
-        _set_lr(self.d_optimiser, self.config.d_lr * self._lr_scale())
+        self._schedule(self.d_optimiser, self.config.d_lr)
         with frozen(self.G):
             with torch.no_grad():
-                fake = self._generate()
+                fake = self._generate(real.class_idx)
             loss, penalty, shown = self._play_d(real, fake, d_step)
             norm = self._descend(self.d_optimiser, self.D, self.G, loss if penalty is None else loss + penalty)
         self.step += 1
-        self.num_images += len(real)
+        self.num_images += len(real.images)
         return DStep(loss.detach(), *shown, norm)
 
-    def train_g(self, real: Tensor) -> GStep:
-        """One step of G with D frozen, and of the average; real images [N, C, H, W] for objectives that pair.
+    def train_g(self, real: Batch) -> GStep:
+        """One step of G with D frozen, and of the average; real images for objectives that pair, classes for G.
 
         Raises:
             Diverged: a value is not finite; G is as it was before.
         """
         config = self.config
-        _set_lr(self.g_optimiser, config.g_lr * self._lr_scale())
+        self._schedule(self.g_optimiser, config.g_lr)
         with frozen(self.D):
             real_answers = None
             if self.objective.paired:
                 with torch.no_grad():
-                    real_answers = self._judge(real)
-            loss = self.objective.g_loss(real_answers, self._judge(self._generate()))
+                    real_answers = self._judge(*real)
+            fake = self._generate(real.class_idx)
+            loss = self.objective.g_loss(real_answers, self._judge(fake, real.class_idx))
             norm = self._descend(self.g_optimiser, self.G, self.D, loss)
         update_ema(self.G_ema, self.G, ema_beta(config.batch_size, config.ema_half_life_kimg * 1000, self.num_images))
         self.step += 1
@@ -108,7 +123,7 @@ class State:
             "stream": self.stream.get_state(),
             "step": self.step,
             "num_images": self.num_images,
-            "shape": list(self.shape),
+            "shape": list(self.signature.shape),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -119,47 +134,59 @@ class State:
         self.step, self.num_images = state["step"], state["num_images"]
 
     def _play_d(
-        self, real: Tensor, fake: Tensor, d_step: int
+        self, batch: Batch, fake: Tensor, d_step: int
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:  # loss, penalty, what is shown
         """D's loss and penalties; whatever is penalised is answered in float32, once for the loss and the penalty."""
         config = self.config
         lazily = config.r1_interval if d_step % config.r1_interval == 0 else 0
-        r1, r2 = config.r1_gamma * lazily, config.r2_gamma * lazily
-        real, fake = _leaf(real, r1), _leaf(fake, r2)
+        scale = lazily * self._now(1.0, config.gamma_end)
+        r1, r2, classes = config.r1_gamma * scale, config.r2_gamma * scale, batch.class_idx
+        real, fake = _leaf(batch.images, r1), _leaf(fake, r2)
         if bool(r1) == bool(r2) and config.d_norm != "batch":  # one call: D sees no batches
-            real_answers, fake_answers = self._judge(torch.cat([real, fake]), exact=bool(r1)).chunk(2)
+            twice = None if classes is None else classes.repeat(2)
+            real_answers, fake_answers = self._judge(torch.cat([real, fake]), twice, exact=bool(r1)).chunk(2)
         else:
             with self._autocast():  # one for both: it keeps the weights that it has rounded
-                real_answers, fake_answers = self._judge(real, exact=bool(r1)), self._judge(fake, exact=bool(r2))
+                real_answers = self._judge(real, classes, exact=bool(r1))
+                fake_answers = self._judge(fake, classes, exact=bool(r2))
         parts = [Part(x, a, g) for x, a, g in ((real, real_answers, r1), (fake, fake_answers, r2)) if g]
         penalty = zero_centred(parts) if parts else None
         if config.gp_lambda:
             mix = torch.rand(len(real), generator=self.stream)
-            penalty = gradient_penalty(self._judge_exactly, real, fake, mix, config.gp_lambda)
+            judge = partial(self._judge, class_idx=classes, exact=True)
+            penalty = gradient_penalty(judge, real, fake, mix, config.gp_lambda)
         with torch.no_grad():
             shown = self.objective.shown(real_answers, fake_answers)
         return self.objective.d_loss(real_answers, fake_answers), penalty, shown
 
-    def _generate(self) -> Tensor:  # [batch_size, C, H, W]
+    def _generate(self, class_idx: Tensor | None) -> Tensor:  # [batch_size] -> [batch_size, C, H, W]
         config = self.config
         z = draw_z(config.batch_size, config.z_dim, config.prior, self.stream)
         with self._autocast():
-            images: Tensor = self.G(z)
+            images: Tensor = self.G(z, class_idx)
         return images
 
-    def _judge(self, images: Tensor, *, exact: bool = False) -> Tensor:  # [N, C, H, W] -> [N]
+    def _judge(self, images: Tensor, class_idx: Tensor | None, *, exact: bool = False) -> Tensor:  # -> [N]
+        """D's answers to images [N, C, H, W], each changed in its own random way where the configuration says so."""
+        images = augment(images, self.config.augment, self.stream)
         with self._autocast(exact=exact):
-            answers: Tensor = self.D(images)
+            answers: Tensor = self.D(images, class_idx)
         return answers
-
-    def _judge_exactly(self, images: Tensor) -> Tensor:  # [N, C, H, W] -> [N]
-        return self._judge(images, exact=True)
 
     def _autocast(self, *, exact: bool = False) -> torch.autocast:
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.precision == "bf16" and not exact)
 
-    def _lr_scale(self) -> float:
-        return lr_scale(self.num_images / (self.config.kimg * 1000), self.config.lr_decay_start)
+    def _schedule(self, optimiser: torch.optim.Optimizer, lr: float) -> None:
+        """Give an optimiser the learning rate and beta2 of now."""
+        config = self.config
+        beta2 = config.beta2 if config.beta2_end is None else self._now(config.beta2, config.beta2_end)
+        for group in optimiser.param_groups:
+            group["lr"] = self._now(lr, lr * config.lr_end)
+            group["betas"] = (config.beta1, beta2)
+
+    def _now(self, first: float, last: float) -> float:
+        config = self.config
+        return scheduled(first, last, self.num_images / (config.kimg * 1000), config.lr_decay_start, config.decay)
 
     def _descend(
         self, optimiser: torch.optim.Optimizer, player: nn.Module, other: nn.Module, objective: Tensor
@@ -183,8 +210,3 @@ def _adam(network: nn.Module, lr: float, config: Config) -> torch.optim.Adam:
     optimiser = torch.optim.Adam(network.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
     guard(optimiser)
     return optimiser
-
-
-def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = lr

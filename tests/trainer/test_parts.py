@@ -15,13 +15,15 @@ from trainer.config import Config, make_config
 from trainer.ema import draw_z, ema_beta, reestimate_statistics, update_ema
 from trainer.finite import Diverged
 from trainer.freezing import frozen
-from trainer.networks import Discriminator, Generator, stages
+from trainer.network_parts import stages
+from trainer.networks import make_discriminator, make_generator
 from trainer.objectives import OBJECTIVES
 from trainer.pixels import to_tensor, to_uint8
 from trainer.recipes import recipe
 from trainer.regularisers import Part, zero_centred
-from trainer.schedule import Batches, batch_number, d_steps_before, lr_scale, period_steps, turn
-from trainer.state import State
+from trainer.schedule import Batches, batch_number, d_steps_before, period_steps, scheduled, turn
+from trainer.signatures import signature_of
+from trainer.state import Batch, State
 
 
 def weights(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -32,8 +34,8 @@ def changed(network: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
     return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
 
 
-def noise() -> torch.Tensor:
-    return to_tensor(np.random.RandomState(0).randint(0, 256, (16, *SHAPE), dtype=np.uint8))
+def noise() -> Batch:
+    return Batch(to_tensor(np.random.RandomState(0).randint(0, 256, (16, *SHAPE), dtype=np.uint8)))
 
 
 # Networks.
@@ -44,11 +46,11 @@ def noise() -> torch.Tensor:
 def test_shapes(tiny: Config, preset: str, shape: tuple[int, int, int]) -> None:
     """G maps z to images of the data's shape in [-1, 1], and D maps those to one float32 logit each."""
     config = Config(**{**{f: getattr(tiny, f) for f in tiny.__struct_fields__}, "preset": preset})
-    images = Generator(config, shape)(torch.randn(3, config.z_dim))
+    images = make_generator(config, shape)(torch.randn(3, config.z_dim))
     assert tuple(images.shape) == (3, shape[2], shape[0], shape[1])
     assert images.abs().max() <= 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = Discriminator(config, shape)(images)
+        logits = make_discriminator(config, shape)(images)
     assert (tuple(logits.shape), logits.dtype) == ((3,), torch.float32)
 
 
@@ -61,7 +63,7 @@ def test_sides_that_do_not_halve_are_refused() -> None:
 
 def test_the_default_generator_is_small() -> None:
     """At 28 x 28 the default G has fewer than 1.5 million weights: 6 MB of float32."""
-    assert sum(p.numel() for p in Generator(Config(data="x"), (28, 28, 1)).parameters()) < 1_500_000
+    assert sum(p.numel() for p in make_generator(Config(data="x"), (28, 28, 1)).parameters()) < 1_500_000
 
 
 # Frozen periods.
@@ -89,7 +91,7 @@ def test_d_stands_still_while_g_trains(tiny: Config) -> None:
 @pytest.mark.parametrize("loss", ["hinge", "wasserstein", "relativistic", "least-squares", "minimax"])
 def test_frozen_networks_keep_every_bit_in_every_game(tiny: Config, loss: str) -> None:
     """Spectral normalisation's vectors, penalties and pairs included: the other player's step changes nothing."""
-    state = State(Config(**{**_fields(tiny), **recipe(loss), "loss": loss}), SHAPE)
+    state = State(Config(**{**_fields(tiny), **recipe(None, loss), "loss": loss}), SHAPE)
     G = weights(state.G)
     state.train_d(noise(), 0)
     assert changed(state.G, G) == set()
@@ -149,7 +151,7 @@ def test_r1_and_r2_in_one_call_are_those_of_two(tiny: Config) -> None:
     both = State(Config(**{**_fields(config), "r1_gamma": 3.0, "r2_gamma": 3.0, "r1_interval": 1}), SHAPE)
     both.train_d(noise(), 0)
     apart = State(config, SHAPE)
-    real, fake = noise().requires_grad_(), apart._generate().detach().requires_grad_()
+    real, fake = noise().images.requires_grad_(), apart._generate(None).detach().requires_grad_()
     answers = apart.D(real), apart.D(fake)
     penalties = [zero_centred([Part(x, a, 3.0)]) for x, a in zip((real, fake), answers, strict=True)]
     (apart.objective.d_loss(*answers) + sum(penalties)).backward()
@@ -166,7 +168,7 @@ def test_a_gradient_that_is_not_finite_is_named(tiny: Config, value: float) -> N
     state = State(tiny, SHAPE)
     state.D.features[0].weight.register_hook(lambda gradient: gradient * value)
     before = {name: p.detach().clone() for name, p in state.D.named_parameters()}
-    with pytest.raises(Diverged, match=r"step 0: the gradient of features\.0\.weight of Discriminator is not finite"):
+    with pytest.raises(Diverged, match=r"step 0: the gradient of features\.0\.weight of D is not finite"):
         state.train_d(noise(), 0)
     assert all(torch.equal(p, before[name]) for name, p in state.D.named_parameters())
 
@@ -175,9 +177,9 @@ def test_a_weight_that_is_not_finite_is_named(tiny: Config) -> None:
     """It makes every gradient NaN, in both networks: the weight is what is named, whoever plays."""
     state = State(tiny, SHAPE)
     state.G.to_image.bias.data.fill_(float("nan"))
-    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of Generator is not finite"):
+    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of G is not finite"):
         state.train_g(noise())
-    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of Generator is not finite"):
+    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of G is not finite"):
         state.train_d(noise(), 0)
 
 
@@ -224,11 +226,25 @@ def test_fewer_images_than_a_batch_are_refused(tiny: Config) -> None:
         Batches(15, tiny)
 
 
-@pytest.mark.parametrize(("progress", "scale"), [(0, 1), (0.5, 1), (0.75, 0.5), (1, 0), (1.01, 0)])
-def test_the_learning_rate_falls_linearly(progress: float, scale: float) -> None:
-    """1 until half of the run, then linearly to 0; never decaying is decay_start 1."""
-    assert lr_scale(progress, 0.5) == pytest.approx(scale)
-    assert lr_scale(min(progress, 1), 1.0) == 1
+@pytest.mark.parametrize(("progress", "value"), [(0, 8), (0.5, 8), (0.75, 5), (1, 2), (1.01, 2)])
+def test_schedules_change_linearly_or_by_a_cosine(progress: float, value: float) -> None:
+    """From half of the run on, 8 becomes 2: half of the way at three quarters; never changing is a start of 1."""
+    for decay in ("linear", "cosine"):
+        assert scheduled(8, 2, progress, 0.5, decay) == pytest.approx(value)
+    assert scheduled(8, 2, min(progress, 1), 1.0, "linear") == 8
+    assert scheduled(0, 1, 1 / 3, 0.0, "cosine") == pytest.approx(0.25)
+    assert scheduled(0, 1, 1 / 3, 0.0, "linear") == pytest.approx(1 / 3)
+
+
+def test_schedules_reach_the_optimisers(tiny: Config) -> None:
+    """Learning rate and beta2 of a step are those of its place in the run: at half of it, half-way by the cosine."""
+    settings = {"decay": "cosine", "lr_decay_start": 0.0, "lr_end": 0.25, "beta2": 0.9, "beta2_end": 0.99}
+    state = State(Config(**{**_fields(tiny), **settings}), SHAPE)
+    state.num_images = round(tiny.kimg * 500)
+    state.train_g(noise())
+    (group,) = state.g_optimiser.param_groups
+    assert group["lr"] == pytest.approx(tiny.g_lr * 0.625)
+    assert group["betas"] == pytest.approx((tiny.beta1, 0.945))
 
 
 # The average of G.
@@ -254,15 +270,15 @@ def test_the_average_starts_short() -> None:
 @torch.no_grad()
 def test_statistics_are_those_of_the_averaged_weights(tiny: Config) -> None:
     """Re-estimated, the first BatchNorm holds the moments of its own input over the prior; twice, the same bits."""
-    G = Generator(tiny, SHAPE)
+    G = make_generator(tiny, SHAPE)
     G.norm.running_mean.fill_(99.0)
-    reestimate_statistics(G, tiny.z_dim, "normal", 64)
+    reestimate_statistics(G, signature_of(tiny, SHAPE), 64)
     first = weights(G)
     covariance = G.linear.weight @ G.linear.weight.T
     expected = covariance.diagonal().view(len(G.norm.running_var), -1).mean(1)
     torch.testing.assert_close(G.norm.running_var, expected, rtol=0.1, atol=0)
     assert G.norm.running_mean.abs().max() < 0.1 * expected.sqrt().max()
-    reestimate_statistics(G, tiny.z_dim, "normal", 64)
+    reestimate_statistics(G, signature_of(tiny, SHAPE), 64)
     assert changed(G, first) == set()
     assert not G.training
 

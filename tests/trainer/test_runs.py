@@ -19,6 +19,7 @@ from models.errors import DataError, Invalid, NotFound, Refused
 from models.export_record import read_export_record
 from models.generator import Generator as OnnxGenerator
 from models.latents import draw
+from models.manifest import Classes
 from tests.trainer.conftest import SHAPE
 from tests.waiting import wait_until
 from trainer import commands
@@ -27,14 +28,18 @@ from trainer.ema import reestimate_statistics
 from trainer.exporting import choose
 from trainer.finite import Diverged
 from trainer.loop import Trainer
-from trainer.networks import Generator
+from trainer.network_parts import Generator
+from trainer.networks import make_generator
 from trainer.objectives import OBJECTIVES
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.progress import Meter, duration
 from trainer.recipes import recipe
 from trainer.run_dir import Run, RunDir, Score, Stats
-from trainer.selection import sample, signature_of
+from trainer.selection import sample
+from trainer.signatures import signature_of
 from trainer.state import State
+
+TWO_CLASSES = Classes(names=("dark", "light"), frequencies=(0.25, 0.75))
 
 
 class StopAfter(Meter):
@@ -50,17 +55,22 @@ class StopAfter(Meter):
 
 
 def run(
-    config: Config, images: np.ndarray, path: Path, stop_after: int = -1, kind: type[StopAfter] = StopAfter
+    config: Config,
+    images: np.ndarray,
+    path: Path,
+    stop_after: int = -1,
+    kind: type[StopAfter] = StopAfter,
+    labels: np.ndarray | None = None,
 ) -> bool:
     """Begin a run, or go on with it; says whether it is done."""
-    run_dir, state = RunDir(path), State(config, images.shape[1:])
+    run_dir, state = RunDir(path), State(config, images.shape[1:], None if labels is None else TWO_CLASSES)
     if not (path / "config.json").exists():
         shape = images.shape[1:]
         run_dir.create(Run(config=config, data_hash="0", licence=None, shape=shape, code_version="test"))
     else:
         state.load_state_dict(run_dir.load_checkpoint())
     meter = kind(config.kimg)
-    trainer = Trainer(state, images, run_dir, meter, None)
+    trainer = Trainer(state, images, labels, run_dir, meter, None)
     meter.trainer, meter.steps_left = trainer, stop_after
     return trainer.run()
 
@@ -103,7 +113,7 @@ def test_a_resumed_run_ends_bit_identical(tmp_path: Path, stops: tuple[int, ...]
 @pytest.mark.parametrize("loss", OBJECTIVES)
 def test_every_objective_resumes_bit_identical(tmp_path: Path, tiny: Config, loss: str) -> None:
     """With its own penalties and normalisation, stopped in the middle of a period."""
-    settings = {**recipe(loss), "loss": loss, "kimg": 0.32, "snapshot_kimg": 0.32}
+    settings = {**recipe(None, loss), "loss": loss, "kimg": 0.32, "snapshot_kimg": 0.32}
     config = msgspec.structs.replace(tiny, **settings)
     images = np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8)
     assert run(config, images, tmp_path / "whole")
@@ -126,7 +136,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path: Path, tiny
     """Whoever plays next after a NaN in G: an error that says where it is, and nothing is saved."""
     images = np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8)
     for last in (7, 8):
-        with pytest.raises(Diverged, match=rf"step {last}: to_image\.bias of Generator is not finite"):
+        with pytest.raises(Diverged, match=rf"step {last}: to_image\.bias of G is not finite"):
             run(tiny, images, tmp_path / str(last), last, PoisonAfter)
         assert not RunDir(tmp_path / str(last)).checkpoint_path.exists()
 
@@ -135,7 +145,7 @@ def test_a_checkpoint_is_finite_or_not_written(tmp_path: Path, tiny: Config) -> 
     """Poisoned by the very step before a snapshot: the checkpoint of the snapshot before stays as it was."""
     images = np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8)
     config = msgspec.structs.replace(tiny, snapshot_kimg=0.064)  # steps 0 2 4 6 show D images: the first after step 6
-    with pytest.raises(Diverged, match=r"step 15: to_image\.bias of Generator is not finite"):
+    with pytest.raises(Diverged, match=r"step 15: to_image\.bias of G is not finite"):
         run(config, images, tmp_path / "run", 15, PoisonAfter)
     assert RunDir(tmp_path / "run").load_checkpoint()["step"] == 7
     assert RunDir(tmp_path / "run").snapshots() == [0.064]
@@ -264,10 +274,10 @@ def test_a_wrong_configuration_file_is_explained(tmp_path: Path, text: str, comp
 def trained(tiny: Config) -> Generator:
     """A generator whose BatchNorm has something to fold."""
     torch.manual_seed(0)
-    G = Generator(tiny, SHAPE)
+    G = make_generator(tiny, SHAPE)
     for p in G.parameters():
         p.data.add_(torch.randn_like(p), alpha=0.3)
-    reestimate_statistics(G, tiny.z_dim, tiny.prior, 16)
+    reestimate_statistics(G, signature_of(tiny, SHAPE), 16)
     return G
 
 
@@ -275,8 +285,8 @@ def trained(tiny: Config) -> Generator:
 def test_folding_changes_nothing(tiny: Config, preset: str) -> None:
     """Without any BatchNorm the folded generator gives the same images within 1e-5."""
     torch.manual_seed(0)
-    G = Generator(msgspec.structs.replace(tiny, preset=preset, g_channels=8), (28, 28, 3))
-    reestimate_statistics(G, tiny.z_dim, "normal", 16)
+    G = make_generator(msgspec.structs.replace(tiny, preset=preset, g_channels=8), (28, 28, 3))
+    reestimate_statistics(G, signature_of(tiny, (28, 28, 3)), 16)
     servable = Servable(copy.deepcopy(G))
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in servable.modules())
     z = torch.randn(9, tiny.z_dim)

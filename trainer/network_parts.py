@@ -1,0 +1,63 @@
+"""What all pairs of networks share: their interface, how a shape halves, how classes enter. Knows no single preset."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.errors import Invalid
+
+MIN_EXTENT = 4  # of the smallest feature map, pixels
+SLOPE = 0.2  # of LeakyReLU
+
+
+class Stages(NamedTuple):
+    """How often a shape halves: (height, width) of the smallest map, and the number of doublings from there."""
+
+    height: int
+    width: int
+    doublings: int
+
+
+def stages(height: int, width: int) -> Stages:
+    """Halve while both sides are even and at least 4 pixels remain.
+
+    Raises:
+        Invalid: the sides cannot be halved once.
+    """
+    count, h, w = 0, height, width
+    while h % 2 == 0 and w % 2 == 0 and min(h, w) // 2 >= MIN_EXTENT:
+        count, h, w = count + 1, h // 2, w // 2
+    if not count or max(h, w) > 32:
+        detail = f"images of {height} x {width} do not halve to a map of 4 .. 32 pixels a side"
+        raise Invalid(f"{detail}; of 28, 32, 64 or 128 they do (a folder: --resolution 32)", field="data")
+    return Stages(h, w, count)
+
+
+class Generator(nn.Module):
+    """G: z [N, z_dim] and, if conditional, class_idx [N] int64 -> images [N, C, H, W], [-1, 1] being the data's range.
+
+    Args:
+        z_dim: length of z.
+        num_classes: 0 for an unconditional generator.
+    """
+
+    def __init__(self, z_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_classes, z_dim) if num_classes else None  # N(0, 1), as z is
+        self.inputs = 2 * z_dim if num_classes else z_dim
+
+    def with_class(self, z: Tensor, class_idx: Tensor | None) -> Tensor:  # [N, z_dim], [N] -> [N, inputs]
+        """What the first layer sees: z, and beside it the embedding of the class."""
+        if self.embedding is None:
+            return z
+        return torch.cat([z, self.embedding(class_idx)], dim=1)
+
+
+class Discriminator(nn.Module):
+    """D: images [N, C, H, W] and, if conditional, class_idx [N] int64 -> [N] float32, which the objective reads."""
+
+
+def use_channels_last(network: nn.Module) -> None:
+    """Lay the network's weights out as its feature maps are, in place: channels innermost, faster on CPUs."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch leaves it out of its types
