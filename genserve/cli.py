@@ -17,8 +17,9 @@ from models.version import code_version
 from serving.arguments import add_serve_arguments
 from trainer.arguments import add_export_arguments, add_train_arguments
 from trainer.extractor_arguments import add_extractor_arguments
+from trainer.saddle_arguments import add_saddle_arguments
 
-EXTRAS = {"torch": "train", "onnxscript": "train"}
+EXTRAS = {"torch": "train", "onnxscript": "train", "matplotlib": "train"}
 REFERENCE_HELP = "NAME (its champion), NAME@3, NAME@champion or NAME@candidate"
 
 
@@ -80,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "interpolate", "genserve.sampling:interpolate", "walk between seeds into a file", _interpolate)
     _add(commands, "serve", "serving.server:serve", "serve the champions over HTTP", add_serve_arguments)
     _add(commands, "doctor", "genserve.doctor:doctor", "report what this machine has, and the mend for each fault")
+    _add(
+        commands, "saddle", "trainer.saddle:saddle", "draw the theory of the game from real runs", add_saddle_arguments
+    )
     extractor = commands.add_parser("extractor", help="feature extractors, which judging measures with")
     inner = extractor.add_subparsers(metavar="COMMAND", required=True)
     train = "trainer.extractor:train_extractor"
