@@ -28,8 +28,8 @@ from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
 from serving.schedule import Batch, Deadline, Schedule, Ticket
 from serving.speed import Speed
 
-ENGINE_NICENESS = 10
-WORTH_WAKING = 4  # images for each engine, that wake one beside a busy event loop
+ENGINE_NICENESS = 5
+WORTH_WAKING = 8  # images for each engine, that wake one beside a busy event loop
 LOOK_SECONDS = 0.02
 EARLY_SECONDS = 0.01  # by which a timer may fire before its time
 

@@ -64,7 +64,7 @@ class LiveModel:
         """What, with seeds, decides its samples."""
         return (self.version.name, self.version.number, self.numerics)
 
-    @property
+    @cached_property
     def form(self) -> Form:
         """What each of its samples looks like."""
         return Form(self.manifest.kind, self.manifest.shape)

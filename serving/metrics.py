@@ -19,7 +19,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from models.version import code_version
-from serving.tally import Counts, Histograms
+from serving.tally import Counts, Histograms, Labels
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 MEDIA_TYPE = CONTENT_TYPE.removesuffix("; charset=utf-8")  # for Litestar, which adds the charset itself
@@ -42,6 +42,8 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.registry.register(GC_COLLECTOR)
         self._shown: dict[str, list[tuple[Gauge, tuple[str, ...]]]] = {}  # series of each model's serving version
+        self._recalled: dict[str, tuple[list[float], list[float]]] = {}  # what is counted for each model's hits
+        self._ended: dict[tuple[str, str, int], tuple[list[float], Labels]] = {}  # and for each kind of answer
         self._requests(self.registry)
         self._work(self.registry)
         self._cache(self.registry)
@@ -56,9 +58,15 @@ class Metrics:
 
     def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered, or its client left (status 499)."""
-        labels = (route, method if method in METHODS else "other", str(status))
-        self._requests_total.inc(labels)
-        self._request_seconds.observe(labels, seconds)
+        kind = (route, method, status)
+        ended = self._ended.get(kind)
+        if ended is None:
+            labels = (route, method if method in METHODS else "other", str(status))
+            ended = (self._requests_total.series(labels), labels)
+            if method in METHODS:
+                self._ended[kind] = ended
+        ended[0][0] += 1.0
+        self._request_seconds.observe(ended[1], seconds)
 
     def watch_requests(self, in_progress: Callable[[], float]) -> None:
         """Where the number of requests being answered is read at each scrape."""
@@ -90,8 +98,12 @@ class Metrics:
 
     def recalled(self, model: str, images: int) -> None:
         """Images left in an answer that was kept whole."""
-        self.looked_up("local", "hit", images)
-        self.served(model, images)
+        series = self._recalled.get(model)
+        if series is None:
+            found, served = self._cache_requests.series(("local", "hit")), self._images_served.series((model,))
+            series = self._recalled[model] = (found, served)
+        series[0][0] += images
+        series[1][0] += images
 
     def watch_queue(self, waiting: Callable[[], float], limit: int, wait_seconds: Callable[[], float]) -> None:
         """Where the queue's depth in images and in time is read at each scrape, and its bound."""

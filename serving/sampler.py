@@ -94,6 +94,10 @@ class Latents:
         return LatentDraw(z[start:stop], None if class_idx is None else class_idx[start:stop])
 
     def _draw(self, keys: Sequence[SampleKey]) -> LatentDraw:
+        if len(keys) == 1:
+            (key,) = keys
+            classes = None if key.class_idx is None else [key.class_idx]
+            return draw(self._model.manifest, (key.seed,), class_idx=classes, truncation=key.truncation)
         classes = [key.class_idx for key in keys if key.class_idx is not None]
         seeds = [key.seed for key in keys]
         return draw(self._model.manifest, seeds, class_idx=classes or None, truncation=keys[0].truncation)

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from models.places import readable_repository
 from models.probing import used_provider
 from models.repository import Repository
 from models.runtime import check_runtime
+from serving import interpreter
 from serving.app import create_app, metrics_app
 from serving.backend import create_backend
 from serving.errors import SettingsError
@@ -29,9 +29,6 @@ from serving.listening import HttpServer, http_config, listen, loop_factory, url
 from serving.logs import configure_logging
 from serving.settings import Settings, load_settings
 from serving.supervisor import Supervisor
-
-# What an engine that comes back from ONNX Runtime waits for Python's lock at most; by default 5 ms, a batch's time.
-SWITCH_SECONDS = 0.0005
 
 log = structlog.get_logger("genserve.server")
 
@@ -48,7 +45,7 @@ def serve(arguments: argparse.Namespace | None = None, environment: Mapping[str,
     """
     settings = load_settings(arguments, environment)
     configure_logging(settings)
-    sys.setswitchinterval(SWITCH_SECONDS)
+    interpreter.prepare()
     runtime = check_runtime()
     _check_providers(settings)
     repository = Repository(settings.models) if settings.models else readable_repository({})

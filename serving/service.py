@@ -292,9 +292,8 @@ def _inline(size: int, form: str) -> bool:
 
 def _words(request: Incoming) -> Hashable:
     """All of a request that decides its answer, but for the models that there are."""
-    headers = request.headers
-    accept, kind, coding = (headers.get(name) for name in (b"accept", b"content-type", b"content-encoding"))
-    return (request.body, accept, kind, coding)
+    get = request.headers.get
+    return (request.body, get(b"accept"), get(b"content-type"), get(b"content-encoding"))
 
 
 def json_body(request: Incoming) -> bytes:

@@ -28,18 +28,25 @@ class Counts(Collector):
 
     def __init__(self, name: str, documentation: str, labels: Labels, *, registry: CollectorRegistry) -> None:
         self._about = (name, documentation, labels)
-        self._values: dict[Labels, float] = {}
+        self._series: dict[Labels, list[float]] = {}
         registry.register(self)
 
     def inc(self, labels: Labels, by: float = 1.0) -> None:
         """Count `by` more; 0 makes the series visible."""
-        self._values[labels] = self._values.get(labels, 0.0) + by
+        self.series(labels)[0] += by
+
+    def series(self, labels: Labels) -> list[float]:
+        """The one number of a series, for whoever counts in it often; visible from now on."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = [0.0]
+        return series
 
     def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
         name, documentation, labels = self._about
         family = CounterMetricFamily(name, documentation, labels=labels)
-        for values, count in self._values.items():
+        for values, (count,) in self._series.items():
             family.add_metric(values, count)
         return [family]
 

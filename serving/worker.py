@@ -22,6 +22,7 @@ import zmq
 
 from models.repository import Repository
 from models.runtime import available_cores
+from serving import interpreter
 from serving.app import App, assemble
 from serving.cache_memory import ByteLRU, MemoryCache
 from serving.channel import connect
@@ -65,6 +66,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     configure_logging(task.settings)
+    interpreter.prepare()
     structlog.contextvars.bind_contextvars(worker=task.slot)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(task))
