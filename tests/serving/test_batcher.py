@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.latents import Drawn
-from serving.batcher import Batcher
+from serving.batcher import WORTH_WAKING, Batcher
 from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
 from serving.schedule import Deadline, Schedule
 from serving.speed import Speed
@@ -268,13 +268,13 @@ async def test_what_comes_together_runs_together(batcher, network, log):
 
 
 async def test_beside_a_busy_event_loop_an_engine_wakes_for_several_images(log, network, clock):
-    """Two cores, of which the event loop takes one: the second engine sleeps until it has four images to itself."""
+    """Two cores, of which the event loop takes one: the second engine sleeps until more than a batch waits."""
     two = made(log, engines=2, clock=clock)
     two._cores, two._share.look = 2, lambda: 1.0
     tasks = [ask(two, network, 0.0)]
     await until(lambda: len(network.batches) == 1)
-    tasks += [ask(two, network, float(i)) for i in range(4)]
-    await until(lambda: two.schedule.waiting == 4 and not two._calling)
+    tasks += [ask(two, network, float(i)) for i in range(WORTH_WAKING)]
+    await until(lambda: two.schedule.waiting == WORTH_WAKING and not two._calling)
     assert len(network.batches) == 1
     tasks += [ask(two, network, float(i)) for i in range(2)]
     await until(lambda: len(network.batches) == 2)
