@@ -123,6 +123,6 @@ def _counted(counts: Mapping[str, int]) -> str:
     ordered = list(counts.items())
     if len(ordered) > NAMED_AT_MOST:
         ordered.sort(key=lambda pair: -pair[1])
-    told = ", ".join(f"{name} {count:,}" for name, count in ordered[:NAMED_AT_MOST])
+    told = ", ".join(f"{name} ({count:,})" for name, count in ordered[:NAMED_AT_MOST])
     rest = [count for _, count in ordered[NAMED_AT_MOST:]]
     return f"{told} and {len(rest)} more, with {min(rest):,} .. {max(rest):,} each" if rest else told

@@ -45,6 +45,7 @@ def _train(run_dir: RunDir, run: Run, data: Dataset) -> int:
     _restore(state, run_dir)
     if state.done:
         return _say_done(run_dir)
+    print("\n".join(data.inventory.lines()), file=sys.stderr)
     split = data.split("train")
     images = split.samples.astype(np.uint8, copy=False)  # images always are: _load_images
     labels = split.labels if run.config.conditional else None

@@ -25,15 +25,15 @@ class Meter:
 
     Args:
         total_kimg: of the whole run.
-        out: where the line goes; redrawn in place on a terminal, else one line for each `report`.
+        out: where the line goes, stderr unless told; redrawn in place on a terminal, else one line for each `report`.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, total_kimg: float, out: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic
+        self, total_kimg: float, out: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.total_kimg, self.out, self.clock = total_kimg, out, clock
-        self.live = out.isatty()
+        self.total_kimg, self.out, self.clock = total_kimg, out or sys.stderr, clock
+        self.live = self.out.isatty()
         self.note = ""  # the last snapshot's score
         self._drawn = clock()
         self._restart(0.0)

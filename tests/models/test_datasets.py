@@ -103,7 +103,7 @@ def test_the_inventory_of_an_npz(tmp_path: Path) -> None:
     assert sum(inventory.splits.values()) == inventory.count == 30
     lines = inventory.lines()
     assert lines[0] == "30 samples of 8 x 8 x 1 from .npz"
-    assert lines[2:] == ["classes: a 20, b 10", "not used: the arrays ids"]
+    assert lines[2:] == ["classes: a (20), b (10)", "not used: the arrays ids"]
 
 
 def test_many_classes_are_told_in_one_line(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_many_classes_are_told_in_one_line(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(30), np.arange(1, 31))
     inventory = load_dataset(save_npz(tmp_path / "d.npz", images=noise(len(labels)), labels=labels)).inventory
     line = next(line for line in inventory.lines() if line.startswith("classes"))
-    assert line.startswith("classes: 29 30, 28 29,")
-    assert line.endswith("20 21 and 20 more, with 1 .. 20 each")
+    assert line.startswith("classes: 29 (30), 28 (29),")
+    assert line.endswith("20 (21) and 20 more, with 1 .. 20 each")
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_other_files_are_counted_and_hidden_ones_are_not(tmp_path: Path) -> None
     Image.new("L", (8, 8)).save(tmp_path / ".thumbnails" / "a.png")
     inventory = load_dataset(str(tmp_path)).inventory
     assert inventory.ignored == {".txt": 2, "without an ending": 1}
-    assert inventory.lines()[-1] == "ignored 3 files that are no images: .txt 2, without an ending 1"
+    assert inventory.lines()[-1] == "ignored 3 files that are no images: .txt (2), without an ending (1)"
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
