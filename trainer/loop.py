@@ -1,6 +1,7 @@
 """The training loop: steps, ticks, snapshots, stopping. Knows nothing of the command line."""
 
 import copy
+import time
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from models.manifest import Signature
 from models.pictures import grid
 from trainer.ema import reestimate_statistics
 from trainer.finite import require_finite_weights
+from trainer.forecast import Forecast
 from trainer.pixels import Images, to_tensor
-from trainer.progress import Meter
+from trainer.progress import Meter, duration
 from trainer.run_dir import RunDir, Stats
 from trainer.schedule import Batches, batch_number, period_steps, turn
 from trainer.selection import Scorer, sample
@@ -51,6 +53,7 @@ class Trainer:
         self.d_steps = period_steps(state.config.d_period, state.config, self.batches)
         self.g_steps = period_steps(state.config.g_period, state.config, self.batches)
         self.stopping = False
+        self.snapshot_seconds = 0.0
 
     def stop(self) -> None:
         """Ask for an end after the step at hand; safe in a signal handler."""
@@ -63,12 +66,16 @@ class Trainer:
             Diverged: a value is not finite; the last checkpoint is kept, and nothing after it.
         """
         config = self.state.config
+        began = time.monotonic()
+        forecast = Forecast(self.state, self.d_steps + self.g_steps)
         self.meter.begin(self._kimg)
         next_tick = _next(self._kimg, TICK_KIMG)
         next_snapshot = _next(self._kimg, config.snapshot_kimg)
         while not self.state.done and not self.stopping:
             self._step()
             self.meter.show(self._kimg)
+            if text := forecast.after_step():
+                self.meter.say(text)
             if self._kimg >= next_tick:
                 self.run_dir.append_stats(self.meter.report(self._kimg))
                 next_tick = _next(self._kimg, TICK_KIMG)
@@ -82,11 +89,16 @@ class Trainer:
         else:
             self._save()
         self.meter.end()
+        self.meter.say(self._shares(time.monotonic() - began))
         return self.state.done
 
     @property
     def _kimg(self) -> float:
         return self.state.num_images / 1000
+
+    def _shares(self, seconds: float) -> str:
+        share = self.snapshot_seconds / seconds if seconds else 0.0
+        return f"{duration(seconds)}, {share:.1%} of them for snapshots and their scores"
 
     def _step(self) -> None:
         state = self.state
@@ -101,6 +113,7 @@ class Trainer:
 
     def _snapshot(self) -> None:
         """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state."""
+        began = time.monotonic()
         self._require_finite()
         state, signature = self.state, self.state.signature
         G_ema = copy.deepcopy(state.G_ema)
@@ -108,11 +121,13 @@ class Trainer:
         self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
         samples = grid(sample(G_ema, signature, *_shown(signature)))
         replace_file(self.run_dir.grid_path(self._kimg), png.encode(samples, level=9))
-        if self.scorer is not None:
-            score = self.scorer.score(G_ema, signature)
-            self.run_dir.append_stats(Stats(kimg=self._kimg, score=score))
+        score = self.scorer.score(G_ema, signature) if self.scorer is not None else None
+        seconds = time.monotonic() - began
+        self.run_dir.append_stats(Stats(kimg=self._kimg, score=score, snapshot_seconds=seconds))
+        if score is not None:
             self.meter.note = f"FD/Tr[{score.extractor}] {score.share:.4f} at {self._kimg:.0f}"
         self._save()
+        self.snapshot_seconds += time.monotonic() - began
         self.meter.begin(self._kimg)
 
     def _save(self) -> None:

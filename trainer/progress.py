@@ -84,6 +84,10 @@ class Meter:
             parts.append(f"{stats.images_per_second:.0f} images/s  {duration(max(0.0, left))} left")
         return "  ".join([*parts, self.note] if self.note else parts)
 
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        print(f"\r\033[K{text}" if self.live else text, file=self.out, flush=True)
+
     def end(self) -> None:
         """Leave the live line."""
         if self.live:

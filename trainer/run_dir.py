@@ -78,6 +78,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         g_norm: of G's.
         images_per_second: real images shown.
         score: of the snapshot at this kimg; only on a snapshot's line.
+        snapshot_seconds: that the snapshot took; likewise.
     """
 
     kimg: float
@@ -89,6 +90,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     g_norm: float | None = None
     images_per_second: float | None = None
     score: Score | None = None
+    snapshot_seconds: float | None = None
 
 
 class RunDir:

@@ -1,0 +1,72 @@
+"""The forecast of a long run, on a clock that the test turns."""
+
+import io
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.trainer.conftest import SHAPE
+from tests.trainer.test_parts import noise
+from tests.trainer.test_runs import run
+from trainer.config import Config
+from trainer.forecast import WARM_UP_ROUNDS, Forecast, disk_bytes
+from trainer.progress import Meter
+from trainer.run_dir import RunDir
+from trainer.state import State
+
+
+def lines(config: Config, seconds_a_step: float, rounds: int) -> list[str | None]:
+    """What a run says after each of its steps of D and G in turn."""
+    now = [0.0]
+    state = State(config, SHAPE)
+    forecast = Forecast(state, 2, clock=lambda: now[0])
+    said = []
+    for i in range(2 * rounds):
+        now[0] += seconds_a_step
+        if i % 2:
+            state.train_g(noise())
+        else:
+            state.train_d(noise(), i // 2)
+        said.append(forecast.after_step())
+    return said
+
+
+def test_a_long_run_is_forecast_once(tiny: Config) -> None:
+    """16 images in 2 s make 8 images/s: 16,000 images, less the 80 seen, take 1,990 s, and no more is said."""
+    said = lines(msgspec.structs.replace(tiny, kimg=16.0, snapshot_kimg=4.0), 1.0, WARM_UP_ROUNDS + 6)
+    (line,) = [line for line in said if line is not None]
+    assert said.index(line) == 2 * (WARM_UP_ROUNDS + 3) - 1  # the third round after warming up: 6 s seen
+    assert line.startswith("forecast: 33m 10s of training and 4 snapshots, ")
+    assert "GB of memory so far" in line
+    assert line.endswith("MB on disk")
+
+
+def test_a_short_run_is_not_forecast(tiny: Config) -> None:
+    """Under a minute nothing is said."""
+    assert not any(lines(msgspec.structs.replace(tiny, kimg=0.3), 1.0, WARM_UP_ROUNDS + 6))
+
+
+def test_the_disk_is_what_a_run_uses(tmp_path: Path, tiny: Config) -> None:
+    """Within 25 % of the files of a finished run, for networks that are larger than what torch writes around them."""
+    config = msgspec.structs.replace(tiny, g_channels=64, d_channels=64, kimg=0.064, snapshot_kimg=0.032)
+    run(config, np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8), tmp_path / "run")
+    used = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert 0.75 * used < disk_bytes(State(config, SHAPE)) < 1.25 * used
+
+
+def test_what_snapshots_took_is_kept_and_said(tmp_path: Path, tiny: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each snapshot's line has its seconds, and the end of a run says their share."""
+    run(tiny, np.random.RandomState(0).randint(0, 256, (64, *SHAPE), dtype=np.uint8), tmp_path / "run")
+    seconds = [line.snapshot_seconds for line in RunDir(tmp_path / "run").stats() if line.snapshot_seconds is not None]
+    assert len(seconds) == 2
+    assert all(value > 0 for value in seconds)
+    assert "of them for snapshots and their scores" in capsys.readouterr().err
+
+
+def test_a_line_of_its_own_ends_the_live_one() -> None:
+    """Where no terminal is, it is a plain line."""
+    out = io.StringIO()
+    Meter(1.0, out=out).say("forecast: 5m")
+    assert out.getvalue() == "forecast: 5m\n"
