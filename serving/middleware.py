@@ -180,6 +180,7 @@ class Call:
 
     def _end(self, status: int) -> None:
         self._ended = True
+        self._turn.on_leave, self._leave = None, nothing  # no cycles: what was made is freed now
         front = self._front
         front.in_progress -= 1
         front.bodies_bytes -= len(self._request.body)

@@ -53,6 +53,7 @@ class Timed(Generic[T, R]):
         return self._left
 
     def _ended(self, outcome: T | BaseException) -> None:
+        self._leave = nothing
         if self._timer is not None:
             self._timer.cancel()
         if isinstance(outcome, BaseException):

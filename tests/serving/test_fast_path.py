@@ -1,13 +1,20 @@
 """A request answered without ASGI is answered as by ASGI, however its bytes arrive."""
 
+import asyncio
+import gc
 import socket
 
 import pytest
+from uvicorn.server import ServerState
 
 from models.repository import Repository
 from models.testkit import promote_tiny
+from serving.app import create_app
 from serving.asgi import Reply
-from tests.serving.kit import Server, closing
+from serving.fast_path import FastProtocol
+from serving.listening import http_config
+from serving.settings import Settings
+from tests.serving.kit import Server, closing, running, until
 from tests.waiting import wait_until
 
 OWN = (b"date", b"x-request-id", b"server-timing", b"x-cache")  # headers that belong to one answer
@@ -144,3 +151,51 @@ def test_a_header_cannot_end_the_headers():
     for value in (b"a\r\nset-cookie: b", b"a\nb", b"a\rb"):
         with pytest.raises(ValueError, match="line"):
             Reply(200, [(b"x-model", value)], b"").head()
+
+
+class Wire(asyncio.Transport):
+    """A transport to nowhere that counts answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.answers = 0
+
+    def write(self, data):
+        self.answers += data.startswith(b"HTTP/1.1 200")
+
+    def is_closing(self):
+        return False
+
+    def pause_reading(self):
+        """Nothing comes unasked."""
+
+    def resume_reading(self):
+        """Nor now."""
+
+
+@pytest.mark.parametrize("body", [b'{"seed": %d}', b'{"seed": 1}', b'{"seed": %d, "num_images": 4}'])
+async def test_a_request_leaves_nothing_for_the_collector(tmp_path, body):
+    """Misses, hits and grids: everything is freed when the answer is out."""
+    repository = Repository(tmp_path)
+    promote_tiny(repository)
+    app = create_app(Settings(), repository)
+    async with running(app):
+        config = http_config(app, Settings(), lifespan="off")
+        config.load()
+        wire, protocol = Wire(), FastProtocol(config=config, server_state=ServerState(), app_state={})
+        protocol.connection_made(wire)
+
+        async def ask(numbers):
+            for number in numbers:
+                before = wire.answers
+                protocol.data_received(post(body.replace(b"%d", b"%d" % number)))
+                await until(lambda before=before: wire.answers > before)
+
+        await ask(range(10))
+        gc.collect()
+        gc.disable()
+        try:
+            await ask(range(10, 60))
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
