@@ -11,12 +11,14 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from models.errors import GenserveError
 from models.version import code_version
 from serving.arguments import add_serve_arguments
 from trainer.arguments import add_export_arguments, add_train_arguments
 from trainer.extractor_arguments import add_extractor_arguments
+from trainer.report_arguments import add_report_arguments
 from trainer.saddle_arguments import add_saddle_arguments
 
 EXTRAS = {"torch": "train", "onnxscript": "train", "matplotlib": "train"}
@@ -69,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add(commands, "train", "trainer.commands:train", "train a GAN on a data set", add_train_arguments)
     _add(commands, "export", "trainer.commands:export", "export a run's generator to ONNX", add_export_arguments)
+    _add(commands, "report", "trainer.report:report", "write a page that tells a run's story", add_report_arguments)
+    _add(commands, "runs", "genserve.runs:runs", "list runs, comparable", _runs)
     _add(commands, "publish", "genserve.publishing:publish", "add a generator to the repository", _publish)
     _add(commands, "evaluate", "genserve.judging:evaluate", "measure a version on the validation split", _evaluate)
     _add(commands, "gate", "genserve.judging:gate", "judge a version on the gate split; keeps the verdict", _gate)
@@ -154,6 +158,11 @@ def _rollback(parser: argparse.ArgumentParser) -> None:
 
 def _models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="one model, with its history")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs"), metavar="FOLDER", help="default: runs")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

@@ -7,6 +7,7 @@ import sys
 import msgspec
 
 from genserve.context import readable_repository
+from genserve.table import print_table
 from models.errors import GenserveError
 from models.records import Event, Verdict
 from models.repository import Repository, Version
@@ -30,10 +31,12 @@ def models(args: argparse.Namespace) -> int:
         json.dump({"repository": str(repository.root), "versions": rows, **more}, sys.stdout, indent=2)
         print()
         return int(damaged)
-    _print_table(rows)
+    print_table(rows)
+    if not rows:
+        print("no models")
     if made:
         print()
-        _print_table(made)
+        print_table(made)
         print()
     for event in repository.history(args.name) if args.name else ():
         print(_told(args.name, event))
@@ -106,16 +109,6 @@ def _distance(verdict: Verdict) -> str:
         if name.startswith("FD_inf["):
             return f"{name} {number.value:.3g}"
     return ""
-
-
-def _print_table(rows: list[dict[str, object]]) -> None:
-    if not rows:
-        print("no models")
-        return
-    widths = {key: max(len(key), *(len(str(row[key])) for row in rows)) for key in rows[0]}
-    header: dict[str, object] = {key: key for key in rows[0]}
-    for row in (header, *rows):
-        print("  ".join(f"{row[key]!s:<{widths[key]}}" for key in widths).rstrip())
 
 
 def _told(name: str, event: Event) -> str:

@@ -1,0 +1,196 @@
+"""What a run's folder tells, for commands that only look: light to import, and forgiving to other versions' runs.
+
+Fields that a run lacks are None and fields that this version does not know are passed over. Knows no torch, and changes
+nothing.
+"""
+
+import fcntl
+import itertools
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import msgspec
+
+from models.errors import GenserveError, Invalid, NotFound
+from models.export_record import FILE_NAME, ExportRecord, read_export_record
+from models.files import read_lines
+from trainer.config import Config
+
+Setting = bool | int | float | str | None
+SNAPSHOT_NAME = re.compile(r"\d+\.\d{3}")
+RunState = Literal["done", "training", "stopped"]
+
+
+class ClassNames(msgspec.Struct, frozen=True):
+    """Of a conditional run."""
+
+    names: tuple[str, ...] = ()
+
+
+class RunFile(msgspec.Struct, frozen=True):
+    """config.json, as trainer.run_dir.Run writes it."""
+
+    config: dict[str, Any]
+    data_hash: str = ""
+    licence: str | None = None
+    shape: tuple[int, ...] = ()
+    classes: ClassNames | None = None
+    code_version: str = ""
+
+
+class ScoreRecord(msgspec.Struct, frozen=True):
+    """Of a snapshot, as trainer.run_dir.Score is written: FD, and FD as a share of the real features' variance."""
+
+    fd: float
+    share: float
+    extractor: str
+
+
+class Line(msgspec.Struct, frozen=True):
+    """Of stats.jsonl, as trainer.run_dir.Stats is written."""
+
+    kimg: float
+    d_loss: float | None = None
+    g_loss: float | None = None
+    d_real: float | None = None
+    d_fake: float | None = None
+    d_norm: float | None = None
+    g_norm: float | None = None
+    images_per_second: float | None = None
+    score: ScoreRecord | None = None
+    snapshot_seconds: float | None = None
+
+
+class RunRecord:
+    """A run as it is now.
+
+    Args:
+        path: of its folder.
+
+    Raises:
+        NotFound: there is no run.
+        Invalid: config.json or a line of stats.jsonl is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = _read_config(path)
+        self.lines = _read_stats(path / "stats.jsonl")
+
+    def setting(self, name: str) -> Setting:
+        """A setting of the run; where an older run lacks it, the default of today."""
+        value: Setting = self.file.config.get(name, DEFAULTS.get(name))
+        return value
+
+    @cached_property
+    def ticks(self) -> list[Line]:
+        """The lines with means over steps."""
+        return [line for line in self.lines if line.d_loss is not None or line.g_loss is not None]
+
+    @cached_property
+    def scores(self) -> dict[float, ScoreRecord]:
+        """By kimg, ascending; only those of the extractor that scored last, since others do not compare."""
+        scored = {line.kimg: line.score for line in self.lines if line.score is not None}
+        label = list(scored.values())[-1].extractor if scored else ""
+        return {kimg: score for kimg, score in sorted(scored.items()) if score.extractor == label}
+
+    @property
+    def best(self) -> float | None:
+        """The kimg of the lowest FD, the later of equals, as trainer.exporting.choose takes it; None without scores."""
+        return min(self.scores, key=lambda kimg: (self.scores[kimg].share, -kimg), default=None)
+
+    @cached_property
+    def snapshots(self) -> list[float]:
+        """The kimg of every snapshot that is kept, ascending."""
+        names = (path.stem for path in (self.path / "snapshots").glob("*.pt"))
+        return sorted(float(name) for name in names if SNAPSHOT_NAME.fullmatch(name))
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images shown so far."""
+        return max((line.kimg for line in self.lines), default=0.0)
+
+    @property
+    def state(self) -> RunState:
+        """Whether all images were shown; if not, whether a process is at it now."""
+        if self.kimg >= float(self.setting("kimg") or 0):
+            return "done"
+        return "training" if _is_held(self.path / ".lock") else "stopped"
+
+    @property
+    def images_per_second(self) -> float | None:
+        """The median over the run, which pauses and neighbours disturb least."""
+        return median(speeds) if (speeds := [t.images_per_second for t in self.ticks if t.images_per_second]) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training, by each line's speed, and of snapshots where the run kept that; None without speeds."""
+        steps = itertools.pairwise([0.0, *(tick.kimg for tick in self.ticks)])
+        parts = [
+            (after - before) * 1000 / tick.images_per_second
+            for (before, after), tick in zip(steps, self.ticks, strict=True)
+            if tick.images_per_second
+        ]
+        return sum(parts) + sum(line.snapshot_seconds or 0.0 for line in self.lines) if parts else None
+
+    @cached_property
+    def export(self) -> ExportRecord | None:
+        """The record of the run's own export; None without one, or where it cannot be read."""
+        try:
+            return read_export_record(self.path / "export" / FILE_NAME)
+        except GenserveError:
+            return None
+
+
+DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in msgspec.structs.fields(Config) if field.default is not msgspec.NODEFAULT
+}
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Every folder below this one, itself too, that holds a run; in order of their names.
+
+    Raises:
+        NotFound: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"{folder} is no folder", field="folder")
+    return sorted(path.parent for path in folder.rglob("config.json"))
+
+
+def _read_config(path: Path) -> RunFile:
+    try:
+        return msgspec.json.decode((path / "config.json").read_bytes(), type=RunFile)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"{path} holds no run (no config.json)", field="run_dir") from error
+    except msgspec.DecodeError as error:
+        raise Invalid(f"{path / 'config.json'}: {error}", field="run_dir") from error
+
+
+def _read_stats(path: Path) -> list[Line]:
+    lines = []
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            lines.append(msgspec.json.decode(line, type=Line))
+        except msgspec.DecodeError as error:
+            raise Invalid(f"{path} is damaged in line {number}: {error}", field="run_dir") from error
+    return lines
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process trains the run: it holds this lock for as long as it lives."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
