@@ -21,6 +21,7 @@ from models.npz import read_npz
 from models.sources import SOURCES, AnySource, Source, Stacked, locate
 from models.splits import Indices, Samples, Split, SplitName, by_content, by_position
 from models.stacked import stack
+from models.table import SUFFIXES as TABLES
 from models.table import read_csv
 
 __all__ = ["Dataset", "Split", "load_dataset"]
@@ -152,7 +153,7 @@ def _joined(paths: Sequence[Path]) -> NDArray[np.uint8]:
     return np.concatenate(arrays)
 
 
-READERS: Mapping[str, Callable[[Path], Read]] = {".npz": read_npz, ".csv": read_csv, ".tsv": read_csv}  # else IDX
+READERS: Mapping[str, Callable[[Path], Read]] = {".npz": read_npz, **dict.fromkeys(TABLES, read_csv)}  # else IDX
 
 
 def _dataset(

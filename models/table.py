@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.errors import DataError
 from models.inventory import NAMED_AT_MOST, Inventory, Read, named
 
+SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t"
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 

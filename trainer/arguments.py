@@ -8,7 +8,7 @@ LOSSES = ("non-saturating", "minimax", "least-squares", "hinge", "wasserstein", 
 
 # Fields of trainer.config.Config that have an option of their own: name, type, choices, help.
 OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
-    ("preset", str, ("dcgan", "resize", "r3gan"), "pair of networks"),
+    ("preset", str, ("dcgan", "resize", "r3gan", "mlp"), "pair of networks; mlp for vectors"),
     ("conditional", bool, None, "tell G and D the class; needs labels"),
     ("augment", str, AUGMENTS, "DiffAugment, for small data"),
     ("loss", str, LOSSES, "objective of both players"),
@@ -18,7 +18,9 @@ OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
     ("z_dim", int, None, "length of z"),
     ("g_channels", int, None, "width of G"),
     ("d_channels", int, None, "width of D"),
-    ("blocks", int, None, "residual blocks at each resolution, of r3gan"),
+    ("blocks", int, None, "residual blocks at each resolution, of r3gan; hidden layers, of mlp"),
+    ("noise_max", float, None, "widest noise that D sees vectors through, 0 for none"),
+    ("noise_min", float, None, "narrowest"),
     ("batch_size", int, None, "images a step"),
     ("g_lr", float, None, "learning rate of G"),
     ("d_lr", float, None, "learning rate of D"),
@@ -40,7 +42,11 @@ OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `genserve train`."""
-    parser.add_argument("data", nargs="?", help="fashion-mnist, mnist, a folder of images, IDX files or an .npz")
+    parser.add_argument(
+        "data",
+        nargs="?",
+        help="a name (fashion-mnist, mnist, stacked-mnist, ring, grid), a folder of images, IDX, .npz, CSV",
+    )
     parser.add_argument("--resume", type=Path, metavar="R", help="go on with the run in folder R")
     parser.add_argument("--run-dir", type=Path, metavar="R", help="folder of the run (default: runs/NNN-data)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON settings; options below override")

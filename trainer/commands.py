@@ -16,6 +16,7 @@ from models.datasets import Dataset, load_dataset
 from models.errors import DataError, Invalid
 from models.runtime import available_cores
 from models.sources import SOURCES
+from models.standardising import standardisation
 from models.version import code_version
 from trainer.arguments import OPTIONS
 from trainer.config import Config, make_config
@@ -41,18 +42,20 @@ def train(args: argparse.Namespace) -> int:
 
 def _train(run_dir: RunDir, run: Run, data: Dataset) -> int:
     prepare_torch(run.config)
-    state = State(run.config, run.shape, run.classes)
+    split = data.split("train")
+    standard = standardisation(np.asarray(split.samples, np.float32)) if data.kind == "vector" else None
+    samples = split.samples if standard is None else standard.apply(np.asarray(split.samples, np.float32))
+    state = State(run.config, run.shape, run.classes, standard)
     _restore(state, run_dir)
     if state.done:
         return _say_done(run_dir)
     print("\n".join(data.inventory.lines()), file=sys.stderr)
-    split = data.split("train")
-    images = split.samples.astype(np.uint8, copy=False)  # images always are: _load_images
     labels = split.labels if run.config.conditional else None
-    trainer = Trainer(state, images, labels, run_dir, Meter(run.config.kimg), make_scorer(data))
+    trainer = Trainer(state, samples, labels, run_dir, Meter(run.config.kimg), make_scorer(data))
     shape = " x ".join(str(extent) for extent in run.shape)
     with _stopping_on_signals(trainer.stop):
-        print(f"{run_dir.path}: {len(images)} training images of {shape}; Ctrl-C saves and stops", file=sys.stderr)
+        told = f"{len(samples)} training {data.kind}s of {shape}"
+        print(f"{run_dir.path}: {told}; Ctrl-C saves and stops", file=sys.stderr)
         done = trainer.run()
     if done:
         return _say_done(run_dir)
@@ -87,8 +90,9 @@ def _begin(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
     """A new run; its folder is made last, once nothing about it can be refused."""
     overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
     config = make_config(args.data, args.config, overrides)
-    data = _load_images(config)
-    stages(*data.shape[:2])
+    data = _load(config)
+    if data.kind == "image":
+        stages(*data.shape[:2])
     Batches(len(data.indices["train"]), config)
     run_dir = RunDir(args.run_dir or _free_run_dir(config))
     run = Run(
@@ -117,7 +121,7 @@ def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
         raise Invalid(f"a resumed run keeps its configuration: leave out {', '.join(given)}", field="resume")
     run_dir = RunDir(args.resume)
     run = run_dir.read()
-    data = _load_images(run.config)
+    data = _load(run.config)
     if data.content_hash != run.data_hash:
         raise DataError(f"{run.config.data} has changed since this run began: its content hash differs", field="data")
     return run_dir, run, data
@@ -134,10 +138,13 @@ def _restore(state: State, run_dir: RunDir) -> None:
     run_dir.forget_stats_after(state.num_images / 1000)
 
 
-def _load_images(config: Config) -> Dataset:
+def _load(config: Config) -> Dataset:
+    """The data; refuses images for mlp and vectors for the other presets."""
     data = load_dataset(config.data, resolution=config.resolution)
-    if data.kind != "image":
-        raise DataError(f"{config.data}: the presets train on images, not on {data.kind}s", field="data")
+    if data.kind == "vector" and config.preset != "mlp":
+        raise DataError(f"{config.data}: holds vectors, and {config.preset} makes images: --preset mlp", field="preset")
+    if data.kind == "image" and config.preset == "mlp":
+        raise DataError(f"{config.data}: holds images, and mlp makes vectors: choose another preset", field="preset")
     return data
 
 

@@ -19,12 +19,25 @@ def check(config: "Config") -> None:
         Invalid: names the field and the reason.
     """
     _check_penalties(config)
+    _check_noise(config)
     if config.preset == "r3gan" and config.d_norm != "none":
         detail = "r3gan's D is made to work without normalisation, and its blocks begin at zero"
         raise Invalid(f"{detail}: set d_norm to none", field="d_norm")
     if config.loss == "wasserstein" and not config.gp_lambda and config.d_norm != "spectral":
         detail = "wasserstein needs a D of bounded slope, else its score grows without end"
         raise Invalid(f"{detail}: set gp_lambda (10), or d_norm to spectral", field="loss")
+
+
+def _check_noise(config: "Config") -> None:
+    vectors = config.preset == "mlp"
+    if config.noise_max and not vectors:
+        raise Invalid(f"{config.preset}'s D is not told of noise: leave it out", field="noise_max")
+    if config.noise_max and config.noise_min > config.noise_max:
+        raise Invalid(f"{config.noise_min:g} is above noise_max, {config.noise_max:g}", field="noise_min")
+    if vectors and config.d_norm == "batch":
+        raise Invalid("mlp's D has no BatchNorm: set d_norm to none or spectral", field="d_norm")
+    if vectors and config.augment != "none":
+        raise Invalid("DiffAugment changes images, and mlp is for vectors", field="augment")
 
 
 def _check_penalties(config: "Config") -> None:

@@ -10,10 +10,11 @@ import msgspec
 
 from models.errors import Invalid
 from models.manifest import Prior
+from models.table import SUFFIXES as TABLES
 from trainer.compatibility import check
 from trainer.recipes import recipe
 
-Preset = Literal["dcgan", "resize", "r3gan"]
+Preset = Literal["dcgan", "resize", "r3gan", "mlp"]
 Loss = Literal["non-saturating", "minimax", "least-squares", "hinge", "wasserstein", "relativistic"]
 DNorm = Literal["batch", "none", "spectral"]
 Unit = Literal["steps", "epochs"]
@@ -30,16 +31,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Args:
         data: as models.datasets.load_dataset takes it.
         resolution: of a folder of images, in pixels; None lets the images decide.
-        preset: the pair of networks, see trainer.networks.
+        preset: the pair of networks, see trainer.networks; "mlp" is for vectors, the others for images.
         conditional: whether G and D are told the class; needs labelled data.
         augment: DiffAugment of real and generated images before D, see trainer.augment.
         loss: the objective of both players, see trainer.objectives.
         prior: of z.
         z_dim: length of z.
-        g_channels: of G's widest feature map; it doubles with every halving of the resolution below half.
+        g_channels: of G's widest feature map; it doubles with every halving of the resolution below half. Of mlp: units
+            of a hidden layer.
         d_channels: of D's, likewise.
-        d_hidden: units of D's fully connected layer; of r3gan's D the length of a class's embedding.
-        blocks: residual blocks at each resolution, of r3gan.
+        d_hidden: units of D's fully connected layer; of r3gan's D the length of a class's embedding; of mlp's how many
+            Fourier features it sees.
+        blocks: residual blocks at each resolution, of r3gan; hidden layers, of mlp.
+        noise_max: widest noise that D sees vectors through, in standard deviations of the data; 0 for none. Each pair
+            of real and generated has its own, log-uniform from noise_min.
+        noise_min: narrowest.
         d_norm: of D's layers: "batch" (BatchNorm), "none", or "spectral" (spectral normalisation of every weight).
         batch_size: images.
         kimg: thousands of real images shown to D in the whole run.
@@ -78,6 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     d_channels: int = 64
     d_hidden: int = 256
     blocks: int = 1
+    noise_max: float = 0.0
+    noise_min: float = 0.004
     d_norm: DNorm = "batch"
     batch_size: int = 64
     kimg: float = 1000.0
@@ -118,6 +126,8 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("d_channels", 1, 2048),
     ("d_hidden", 1, 8192),
     ("blocks", 1, 64),
+    ("noise_max", 0, 1000),
+    ("noise_min", 1e-6, 1000),
     ("batch_size", 2, 8192),
     ("kimg", 0.001, 1e9),
     ("seed", 0, 2**32 - 1),
@@ -161,7 +171,7 @@ def make_config(data: str | None, file: Path | None, overrides: Mapping[str, obj
     """The configuration of a new run: defaults, what comes with preset and objective, the file, the command line.
 
     A data set that has a tested configuration in trainer/presets/ uses it where no file is given, unless the command
-    line asks for another objective or other networks: it was tested with its own.
+    line asks for another objective or other networks: it was tested with its own. A table of numbers trains mlp.
 
     Args:
         data: as on the command line; None where the file names it.
@@ -172,7 +182,9 @@ def make_config(data: str | None, file: Path | None, overrides: Mapping[str, obj
         Invalid: an unknown field, a wrong type or a value outside its limits, or no data at all.
     """
     given = read_config(file) if file else _tested(data, overrides)
-    chosen = {**given, **({"data": data} if data else {}), **overrides}
+    named = data or given.get("data")
+    table = {"preset": "mlp"} if Path(str(named)).suffix.lower() in TABLES else {}
+    chosen = {**table, **given, **({"data": data} if data else {}), **overrides}
     fields = {**recipe(chosen.get("preset"), chosen.get("loss")), **chosen}
     if "data" not in fields:
         raise Invalid("name a data set, a folder or a file (or --resume a run)", field="data")

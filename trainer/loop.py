@@ -11,17 +11,22 @@ from models import png
 from models.files import replace_file
 from models.manifest import Signature
 from models.pictures import grid
+from models.splits import Samples
 from trainer.ema import reestimate_statistics
 from trainer.finite import require_finite_weights
 from trainer.forecast import Forecast
+from trainer.network_parts import Generator
+from trainer.networks_vector import MlpGenerator
 from trainer.pixels import Images, to_tensor
 from trainer.progress import Meter, duration
 from trainer.run_dir import RunDir, Stats
+from trainer.scatter import scatter
 from trainer.schedule import Batches, batch_number, period_steps, turn
 from trainer.selection import Scorer, sample
 from trainer.state import Batch, State
 
-TICK_KIMG = 2.0  # between lines of stats.jsonl
+TICK_KIMG = 2.0  # between lines of stats.jsonl, and more where snapshots are far apart:
+MAX_TICKS = 25  # from one snapshot to the next
 GRID_SEEDS = np.arange(64)
 MAX_COLUMNS = 16  # of classes
 
@@ -31,7 +36,7 @@ class Trainer:
 
     Args:
         state: fresh, or loaded from a checkpoint.
-        images: the training split, uint8 [N, H, W, C].
+        samples: the training split, uint8 [N, H, W, C], or float32 [N, d] in standard units.
         labels: of them, int64 [N], for a conditional run; else None.
         run_dir: where everything is kept.
         meter: shows how it goes.
@@ -41,15 +46,15 @@ class Trainer:
     def __init__(
         self,
         state: State,
-        images: Images,
+        samples: Samples,
         labels: NDArray[np.int64] | None,
         run_dir: RunDir,
         meter: Meter,
         scorer: Scorer | None,
     ) -> None:
-        self.state, self.images, self.labels = state, images, labels
+        self.state, self.samples, self.labels = state, samples, labels
         self.run_dir, self.meter, self.scorer = run_dir, meter, scorer
-        self.batches = Batches(len(images), state.config)
+        self.batches = Batches(len(samples), state.config)
         self.d_steps = period_steps(state.config.d_period, state.config, self.batches)
         self.g_steps = period_steps(state.config.g_period, state.config, self.batches)
         self.stopping = False
@@ -69,7 +74,8 @@ class Trainer:
         began = time.monotonic()
         forecast = Forecast(self.state, self.d_steps + self.g_steps)
         self.meter.begin(self._kimg)
-        next_tick = _next(self._kimg, TICK_KIMG)
+        tick = max(TICK_KIMG, config.snapshot_kimg / MAX_TICKS)
+        next_tick = _next(self._kimg, tick)
         next_snapshot = _next(self._kimg, config.snapshot_kimg)
         while not self.state.done and not self.stopping:
             self._step()
@@ -78,7 +84,7 @@ class Trainer:
                 self.meter.say(text)
             if self._kimg >= next_tick:
                 self.run_dir.append_stats(self.meter.report(self._kimg))
-                next_tick = _next(self._kimg, TICK_KIMG)
+                next_tick = _next(self._kimg, tick)
             if self._kimg >= next_snapshot and not self.state.done:
                 self._snapshot()
                 next_snapshot = _next(self._kimg, config.snapshot_kimg)
@@ -105,7 +111,7 @@ class Trainer:
         d_step = batch_number(state.step, self.d_steps, self.g_steps)
         rows = self.batches[d_step]
         class_idx = None if self.labels is None else torch.from_numpy(self.labels[rows])
-        real = Batch(to_tensor(self.images[rows]), class_idx)
+        real = Batch(to_tensor(self.samples[rows]), class_idx)
         if turn(state.step, self.d_steps, self.g_steps) == "D":
             self.meter.add_d(state.train_d(real, d_step))
         else:
@@ -119,8 +125,8 @@ class Trainer:
         G_ema = copy.deepcopy(state.G_ema)
         reestimate_statistics(G_ema, signature, state.config.batch_size)
         self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
-        samples = grid(sample(G_ema, signature, *_shown(signature)))
-        replace_file(self.run_dir.grid_path(self._kimg), png.encode(samples, level=9))
+        if (picture := _picture(G_ema, signature)) is not None:
+            replace_file(self.run_dir.grid_path(self._kimg), png.encode(picture, level=9))
         score = self.scorer.score(G_ema, signature) if self.scorer is not None else None
         seconds = time.monotonic() - began
         self.run_dir.append_stats(Stats(kimg=self._kimg, score=score, snapshot_seconds=seconds))
@@ -136,6 +142,13 @@ class Trainer:
 
     def _require_finite(self) -> None:
         require_finite_weights(self.state.step, self.state.G, self.state.D, self.state.G_ema)
+
+
+def _picture(G_ema: Generator, signature: Signature) -> Images | None:  # [H, W, C]
+    """A grid of images, or a scatter of vectors of two; None of longer ones."""
+    if isinstance(G_ema, MlpGenerator):
+        return scatter(G_ema, signature) if signature.shape == (2,) else None
+    return grid(np.asarray(sample(G_ema, signature, *_shown(signature)), np.uint8))
 
 
 def _shown(signature: Signature) -> tuple[NDArray[np.int64], list[int] | None]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import Invalid
+from models.standardising import Standardisation
+from trainer.pixels import post_process
 
 MIN_EXTENT = 4  # of the smallest feature map, pixels
 SLOPE = 0.2  # of LeakyReLU
@@ -52,6 +54,13 @@ class Generator(nn.Module):
         if self.embedding is None:
             return z
         return torch.cat([z, self.embedding(class_idx)], dim=1)
+
+    def adopt(self, standard: Standardisation) -> None:
+        """Take the data's units: only generators of vectors have any."""
+
+    def finish(self, samples: Tensor) -> Tensor:
+        """What is served of what G makes: pixels of images [N, C, H, W], uint8 [N, H, W, C]."""
+        return post_process(samples)
 
 
 class Discriminator(nn.Module):

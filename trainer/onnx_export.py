@@ -1,7 +1,7 @@
 """Turns an averaged generator into the ONNX file that is served, and proves that it is the same. Knows no run.
 
 Everything that serving would have to know is in the graph: BatchNorm folded into the weights, the post-processing to
-uint8 NHWC, a dynamic batch, and the signature in the metadata.
+uint8 NHWC or to the units of the vectors, a dynamic batch, and the signature in the metadata.
 """
 
 import copy
@@ -21,30 +21,34 @@ from models.manifest import Signature, stamp
 from trainer.convnets import ConvGenerator
 from trainer.graph_export import export_graph
 from trainer.network_parts import Generator
-from trainer.pixels import post_process
+from trainer.networks_vector import MlpGenerator
 
 PARITY_BATCHES = (1, 2, 7, 32)
-PARITY_SHARE = 0.999  # of the values, within one level
+PARITY_SHARE = 0.999  # of the values, within one unit
+PARITY_DEVIATIONS = 1e-4  # the unit of vectors, in standard deviations of each coordinate; that of images is a level
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """parity.json: how the ONNX file agrees with torch, at one batch size.
 
     Args:
-        batch: images in one call.
+        batch: samples in one call.
         identical: share of the values that are equal.
-        within_one: share of the values that differ by at most one level.
-        largest: the largest difference, in levels of 255.
+        within_one: share of the values that differ by at most one unit: a level of 255 of images, 1e-4 standard
+            deviations of vectors.
+        largest: the largest difference, in units.
     """
 
     batch: int
     identical: float
     within_one: float
-    largest: int
+    largest: float
 
 
 class Servable(nn.Module):
-    """z [N, z_dim] float32 (and class_idx [N] int64) -> images [N, H, W, C] uint8, BatchNorm folded away.
+    """z [N, z_dim] float32 (and class_idx [N] int64) -> images [N, H, W, C] uint8, or vectors [N, d] float32.
+
+    BatchNorm is folded away.
 
     Args:
         G: in eval mode, with the statistics to fold.
@@ -54,9 +58,9 @@ class Servable(nn.Module):
         super().__init__()
         self.G = fold_norms(G)
 
-    def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, H, W, C]
+    def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, ...]
         """What serving runs."""
-        return post_process(self.G(z, class_idx))
+        return self.G.finish(self.G(z, class_idx))
 
 
 @torch.no_grad()
@@ -119,14 +123,15 @@ def parity(servable: Servable, data: bytes, signature: Signature) -> list[Parity
     """Compare torch with ONNX Runtime at several batch sizes.
 
     Raises:
-        Refused: at some batch size fewer than 99.9 % of the values are within one level.
+        Refused: at some batch size fewer than 99.9 % of the values are within one unit.
     """
     generator = OnnxGenerator.from_bytes(data)
     proofs = [_parity_at(batch, servable, generator, signature) for batch in PARITY_BATCHES]
     for proof in proofs:
         if proof.within_one < PARITY_SHARE:
             raise Refused(
-                f"ONNX Runtime differs from torch: {proof.within_one:.2%} of the values within one level at batch "
+                f"ONNX Runtime differs from torch: {proof.within_one:.2%} of the values within one "
+                f"{'level' if signature.kind == 'image' else '1e-4 standard deviations'} at batch "
                 f"{proof.batch}, at least {PARITY_SHARE:.1%} needed"
             )
     return proofs
@@ -136,11 +141,12 @@ def parity(servable: Servable, data: bytes, signature: Signature) -> list[Parity
 def _parity_at(batch: int, servable: Servable, generator: OnnxGenerator, signature: Signature) -> Parity:
     drawn = draw(signature, np.arange(batch) + 1000 * batch)
     inputs = [torch.from_numpy(array) for array in drawn if array is not None]
-    wanted: Any = servable(*inputs).numpy().astype(np.int16)
-    difference = np.abs(generator.generate(*drawn).astype(np.int16) - wanted)
+    wanted: Any = servable(*inputs).numpy().astype(np.float64)
+    unit = PARITY_DEVIATIONS * servable.G.scale.numpy() if isinstance(servable.G, MlpGenerator) else 1.0
+    difference = np.abs(generator.generate(*drawn).astype(np.float64) - wanted) / unit
     return Parity(
         batch=batch,
         identical=float(np.mean(difference == 0)),
         within_one=float(np.mean(difference <= 1)),
-        largest=int(difference.max()),
+        largest=float(difference.max()),
     )

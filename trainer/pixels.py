@@ -1,16 +1,19 @@
-"""Between stored images and what networks see. Knows nothing of networks."""
+"""Between stored samples and what networks see. Knows nothing of networks."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.splits import Samples
+
 Images = NDArray[np.uint8]  # [N, H, W, C]
 
 
-def to_tensor(images: Images) -> Tensor:  # [N, H, W, C] uint8 -> [N, C, H, W] float32 in [-1, 1], channels last
-    """What D sees of real images."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+def to_tensor(samples: Samples) -> Tensor:  # [N, H, W, C] uint8 -> [N, C, H, W] float32 in [-1, 1], channels last
+    """What D sees of real images; of vectors [N, d] float32, which are in standard units already, the same."""
+    tensor = torch.from_numpy(samples)
+    return tensor if tensor.dim() == 2 else tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 def post_process(images: Tensor) -> Tensor:  # [N, C, H, W] in [-1, 1] -> [N, H, W, C] uint8

@@ -12,6 +12,13 @@ PRESET_RECIPES: Mapping[str, Mapping[str, object]] = {
         "decay": "cosine", "lr_end": 0.25, "gamma_end": 0.1, "beta2": 0.9, "beta2_end": 0.99,
         "ema_half_life_kimg": 20.0,
     },
+    # ours: measured on ring and grid (docs/training.md)
+    "mlp": {
+        "loss": "relativistic", "d_norm": "none", "z_dim": 8, "g_channels": 128, "d_channels": 128, "d_hidden": 96,
+        "blocks": 3, "batch_size": 256, "kimg": 2500.0, "g_lr": 2e-3, "d_lr": 3e-3, "beta2": 0.99,
+        "lr_decay_start": 0.3, "decay": "cosine", "r1_gamma": 0.1, "r2_gamma": 0.1, "r1_interval": 4, "noise_max": 3.0,
+        "ema_half_life_kimg": 40.0, "precision": "fp32", "snapshot_kimg": 250.0,
+    },
 }  # fmt: skip
 LOSS_RECIPES: Mapping[str, Mapping[str, object]] = {
     "hinge": {"d_norm": "spectral"},  # Miyato et al. 2018, section 4
@@ -26,6 +33,11 @@ LOSS_RECIPES: Mapping[str, Mapping[str, object]] = {
 
 
 def recipe(preset: object, loss: object) -> dict[str, object]:
-    """The settings that come with networks, and with an objective, which come after; None where none was chosen."""
+    """The settings that come with networks and with an objective; None where none was chosen.
+
+    Networks know better than the objective that they were tested with; another objective than that knows better.
+    """
     networks = PRESET_RECIPES.get(str(preset), {})
-    return {**networks, **LOSS_RECIPES.get(str(loss or networks.get("loss")), {})}
+    own = networks.get("loss")
+    game = LOSS_RECIPES.get(str(loss or own), {})
+    return {**game, **networks} if loss in (None, own) else {**networks, **game}

@@ -21,6 +21,7 @@ class Part(NamedTuple):
     images: Tensor  # [N, ...] float32
     answers: Tensor  # [N], made outside autocast
     gamma: float
+    unit: Tensor | None = None  # [N, 1]: of length at each image, for slopes by it; None for the images' own
 
 
 def zero_centred(parts: Sequence[Part]) -> Tensor:  # -> []
@@ -30,7 +31,8 @@ def zero_centred(parts: Sequence[Part]) -> Tensor:  # -> []
     """
     answers, images = [part.answers.sum() for part in parts], [part.images for part in parts]
     gradients = torch.autograd.grad(answers, images, create_graph=True)
-    terms = [part.gamma / 2 * g.square().sum() / len(g) for part, g in zip(parts, gradients, strict=True)]
+    slopes = [g if part.unit is None else g * part.unit for part, g in zip(parts, gradients, strict=True)]
+    terms = [part.gamma / 2 * slope.square().sum() / len(slope) for part, slope in zip(parts, slopes, strict=True)]
     return torch.stack(terms).sum()
 
 

@@ -38,7 +38,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         config: of the run.
         data_hash: sha256 of the data's content.
         licence: of the data.
-        shape: of an image, (H, W, C).
+        shape: of an image, (H, W, C), or of a vector, (d,).
         classes: of a conditional run.
         code_version: of genserve when the run began.
     """

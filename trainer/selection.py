@@ -15,8 +15,8 @@ from models.extractors import resolve_extractor
 from models.frechet import frechet_distance, moments
 from models.latents import draw
 from models.manifest import Signature
+from models.splits import Samples
 from trainer.network_parts import Generator
-from trainer.pixels import Images, to_uint8
 from trainer.run_dir import Score
 
 NUM_FAKES = 5000
@@ -60,9 +60,12 @@ def sample(
     seeds: NDArray[np.int64],
     class_idx: Sequence[int] | None = None,
     batch_size: int = 250,
-) -> Images:
-    """Samples [N, H, W, C] of these seeds from a generator in eval mode, each of its class or of the one it draws."""
+) -> Samples:
+    """What is served of these seeds, of a generator in eval mode, each of its class or of the one it draws.
+
+    uint8 [N, H, W, C], or float32 [N, d] in the data's units.
+    """
     drawn = draw(signature, seeds, class_idx=class_idx)
     z = torch.split(torch.from_numpy(drawn.z), batch_size)
     classes = [None] * len(z) if drawn.class_idx is None else torch.split(torch.from_numpy(drawn.class_idx), batch_size)
-    return np.concatenate([to_uint8(G(*part)) for part in zip(z, classes, strict=True)])
+    return np.concatenate([G.finish(G(*part)).numpy() for part in zip(z, classes, strict=True)])

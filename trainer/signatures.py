@@ -4,13 +4,14 @@ import numpy as np
 
 from models.datasets import Dataset
 from models.errors import Invalid
-from models.manifest import Classes, Signature
+from models.manifest import Classes, Kind, Signature
 from trainer.config import Config
 
 
 def signature_of(config: Config, shape: tuple[int, ...], classes: Classes | None = None) -> Signature:
     """What a generator of a run declares."""
-    return Signature(kind="image", prior=config.prior, z_dim=config.z_dim, shape=shape, classes=classes)
+    kind: Kind = "vector" if config.preset == "mlp" else "image"
+    return Signature(kind=kind, prior=config.prior, z_dim=config.z_dim, shape=shape, classes=classes)
 
 
 def classes_of(config: Config, data: Dataset) -> Classes | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.manifest import Classes
+from models.standardising import Standardisation
 from trainer.augment import augment
 from trainer.config import Config
 from trainer.ema import draw_z, ema_beta, update_ema
@@ -22,7 +23,7 @@ from trainer.signatures import signature_of
 
 
 class Batch(NamedTuple):
-    """Real images [N, C, H, W] in [-1, 1], and their classes [N] int64 for a conditional run, else None."""
+    """Real images [N, C, H, W] in [-1, 1], or vectors [N, d] in standard units, and their classes [N] int64 or None."""
 
     images: Tensor
     class_idx: Tensor | None = None
@@ -52,16 +53,25 @@ class State:
 
     Args:
         config: of the run.
-        shape: of an image, (H, W, C).
+        shape: of an image, (H, W, C), or of a vector, (d,).
         classes: of a conditional run.
+        standard: of the training split, for vectors.
     """
 
-    def __init__(self, config: Config, shape: tuple[int, ...], classes: Classes | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        shape: tuple[int, ...],
+        classes: Classes | None = None,
+        standard: Standardisation | None = None,
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.signature = config, signature_of(config, shape, classes)
         self.objective = make_objective(config.loss)
         num_classes = self.signature.num_classes
         self.G, self.D = make_generator(config, shape, num_classes), make_discriminator(config, shape, num_classes)
+        if standard is not None:
+            self.G.adopt(standard)
         use_channels_last(self.G)
         use_channels_last(self.D)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
@@ -101,12 +111,15 @@ class State:
         config = self.config
         self._schedule(self.g_optimiser, config.g_lr)
         with frozen(self.D):
-            real_answers = None
+            real_answers, noise = None, self._draw_noise()
             if self.objective.paired:
                 with torch.no_grad():
-                    real_answers = self._judge(*real)
+                    real_answers = self._judge(*real, noise)
             fake = self._generate(real.class_idx)
-            loss = self.objective.g_loss(real_answers, self._judge(fake, real.class_idx))
+            if noise is not None:
+                # D's slope grows as the noise narrows: in units of it, all count alike.
+                fake.register_hook(lambda slope: slope * noise)  # type: ignore[no-untyped-call]  # torch has no type
+            loss = self.objective.g_loss(real_answers, self._judge(fake, real.class_idx, noise))
             norm = self._descend(self.g_optimiser, self.G, self.D, loss)
         update_ema(self.G_ema, self.G, ema_beta(config.batch_size, config.ema_half_life_kimg * 1000, self.num_images))
         self.step += 1
@@ -141,19 +154,20 @@ class State:
         lazily = config.r1_interval if d_step % config.r1_interval == 0 else 0
         scale = lazily * self._now(1.0, config.gamma_end)
         r1, r2, classes = config.r1_gamma * scale, config.r2_gamma * scale, batch.class_idx
-        real, fake = _leaf(batch.images, r1), _leaf(fake, r2)
+        real, fake, noise = _leaf(batch.images, r1), _leaf(fake, r2), self._draw_noise()
         if bool(r1) == bool(r2) and config.d_norm != "batch":  # one call: D sees no batches
             twice = None if classes is None else classes.repeat(2)
-            real_answers, fake_answers = self._judge(torch.cat([real, fake]), twice, exact=bool(r1)).chunk(2)
+            both = None if noise is None else noise.repeat(2, 1)
+            real_answers, fake_answers = self._judge(torch.cat([real, fake]), twice, both, exact=bool(r1)).chunk(2)
         else:
             with self._autocast():  # one for both: it keeps the weights that it has rounded
-                real_answers = self._judge(real, classes, exact=bool(r1))
-                fake_answers = self._judge(fake, classes, exact=bool(r2))
-        parts = [Part(x, a, g) for x, a, g in ((real, real_answers, r1), (fake, fake_answers, r2)) if g]
+                real_answers = self._judge(real, classes, noise, exact=bool(r1))
+                fake_answers = self._judge(fake, classes, noise, exact=bool(r2))
+        parts = [Part(x, a, g, noise) for x, a, g in ((real, real_answers, r1), (fake, fake_answers, r2)) if g]
         penalty = zero_centred(parts) if parts else None
         if config.gp_lambda:
             mix = torch.rand(len(real), generator=self.stream)
-            judge = partial(self._judge, class_idx=classes, exact=True)
+            judge = partial(self._judge, class_idx=classes, noise=noise, exact=True)
             penalty = gradient_penalty(judge, real, fake, mix, config.gp_lambda)
         with torch.no_grad():
             shown = self.objective.shown(real_answers, fake_answers)
@@ -166,12 +180,25 @@ class State:
             images: Tensor = self.G(z, class_idx)
         return images
 
-    def _judge(self, images: Tensor, class_idx: Tensor | None, *, exact: bool = False) -> Tensor:  # -> [N]
-        """D's answers to images [N, C, H, W], each changed in its own random way where the configuration says so."""
+    def _judge(
+        self, images: Tensor, class_idx: Tensor | None, noise: Tensor | None = None, *, exact: bool = False
+    ) -> Tensor:  # [N, ...], [N], [N, 1] -> [N]
+        """D's answers to images or vectors, each changed in its own random way where the configuration says so."""
         images = augment(images, self.config.augment, self.stream)
+        told: tuple[Tensor, ...] = ()
+        if noise is not None:
+            images, told = images + noise * torch.randn(images.shape, generator=self.stream), (noise,)
         with self._autocast(exact=exact):
-            answers: Tensor = self.D(images, class_idx)
+            answers: Tensor = self.D(images, class_idx, *told)
         return answers
+
+    def _draw_noise(self) -> Tensor | None:  # [batch_size, 1]
+        """A deviation for each pair of real and generated, log-uniform; None where D sees none."""
+        config = self.config
+        if not config.noise_max:
+            return None
+        share = torch.rand(config.batch_size, 1, generator=self.stream)
+        return config.noise_min * (config.noise_max / config.noise_min) ** share
 
     def _autocast(self, *, exact: bool = False) -> torch.autocast:
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.precision == "bf16" and not exact)

@@ -237,9 +237,9 @@ def test_a_run_is_not_begun_twice(tmp_path: Path, blobs: Path, tiny: Config, par
 
 
 def test_vectors_are_refused(tmp_path: Path, parse: Any) -> None:
-    """The presets are for images."""
+    """By presets for images; the one for vectors is named."""
     np.savez(tmp_path / "v.npz", samples=np.zeros((50, 2), np.float32))
-    with pytest.raises(DataError, match="train on images"):
+    with pytest.raises(DataError, match="holds vectors, and resize makes images: --preset mlp"):
         commands.train(parse("train", tmp_path / "v.npz", "--run-dir", tmp_path / "run"))
 
 
