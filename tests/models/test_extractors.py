@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from models import batches, random_features
 from models.datasets import load_dataset
-from models.errors import DataError, LoadError, NotFound
+from models.errors import DataError, LoadError, NotFound, Unavailable
 from models.extractors import (
     SHIPPED,
     ExtractorManifest,
@@ -35,11 +35,12 @@ def random_conv(shape=(12, 10, 3)):
     return make_extractor(random_features.convolutional(shape), manifest, threads=1)
 
 
-def test_the_shipped_one_recognises_fashion():
-    """fashion-cnn names at least 92 % of its validation split, fits in 2 MB and takes 28 and 32 pixels."""
-    extractor = open_extractor("fashion-cnn", threads=1)
-    assert extractor.manifest.accuracy >= 0.92
-    assert (SHIPPED / "fashion-cnn" / "model.onnx").stat().st_size < 2_000_000
+@pytest.mark.parametrize(("name", "accuracy"), [("fashion-cnn", 0.92), ("mnist-cnn", 0.99)])
+def test_the_shipped_ones_recognise_their_data(name, accuracy):
+    """Each names its share of its validation split, fits in 2 MB and takes 28 and 32 pixels."""
+    extractor = open_extractor(name, threads=1)
+    assert extractor.manifest.accuracy >= accuracy
+    assert (SHIPPED / name / "model.onnx").stat().st_size < 2_000_000
     for extent in (28, 32):
         found = extractor.extract(images(3, (extent, extent, 1)))
         assert found.features.shape == (3, 128)
@@ -140,9 +141,20 @@ def test_the_default_suits_the_data(tmp_path):
         resolve_extractor("fashion-cnn", vectors)
 
 
+def test_mnist_is_seen_by_the_classifier_trained_on_it():
+    """The default for MNIST is mnist-cnn, which names its first 500 validation images as its manifest says."""
+    try:
+        dataset = load_dataset("mnist")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    split, extractor = dataset.split("validation"), resolve_extractor(None, dataset)
+    assert extractor.name == "mnist-cnn"
+    assert (extractor.classify(split.samples[:500]) == split.labels[:500]).mean() > 0.98
+
+
 def test_an_unknown_extractor_lists_the_known_ones(tmp_path):
     """The error names what is shipped."""
-    with pytest.raises(NotFound, match="fashion-cnn, random-conv"):
+    with pytest.raises(NotFound, match="fashion-cnn, mnist-cnn, random-conv"):
         open_extractor("inception")
 
 
