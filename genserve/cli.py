@@ -21,7 +21,7 @@ from trainer.extractor_arguments import add_extractor_arguments
 from trainer.report_arguments import add_report_arguments
 from trainer.saddle_arguments import add_saddle_arguments
 
-EXTRAS = {"torch": "train", "onnxscript": "train", "matplotlib": "train"}
+EXTRAS = {"torch": "train", "onnxscript": "train", "matplotlib": "train", "tensorboardX": "tensorboard"}
 REFERENCE_HELP = "NAME (its champion), NAME@3, NAME@champion or NAME@candidate"
 
 
@@ -115,6 +115,12 @@ def _publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="what it is judged against; without it, it never passes the gate")
     parser.add_argument(
         "--resolution", type=int, metavar="R", help="pixels, for a folder of images (default: the run's)"
+    )
+    parser.add_argument(
+        "--max-skipped",
+        type=float,
+        metavar="S",
+        help="share of a folder's images that may be broken (default: the run's)",
     )
     parser.add_argument("--extractor", help="feature extractor to judge with: a name or a folder")
     parser.add_argument(

@@ -2,7 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import TypedDict
 
+import msgspec
 import numpy as np
 
 from genserve.context import writable_repository
@@ -20,8 +22,6 @@ from models.repository import check_name
 from models.sources import SOURCES
 from models.version import code_version
 
-MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024  # as for training
-
 
 def publish(args: argparse.Namespace) -> int:
     """Add a generator to the repository; prints name@version."""
@@ -30,8 +30,8 @@ def publish(args: argparse.Namespace) -> int:
     spec = args.data or (record.data if record is not None else None)
     if args.extractor is not None and spec is None:
         raise Invalid("there is nothing to judge with it: name --data too", field="extractor")
-    resolution = _resolution(args, spec, record)
-    dataset = load_dataset(spec, resolution=resolution) if spec is not None else None
+    reading = _reading(args, spec, record)
+    dataset = load_dataset(spec, **reading) if spec is not None else None
     _check_unchanged(args, record, dataset)
     model = stamp_as_ours(model, prior=args.prior, classes=_classes(args, dataset, model))
     if dataset is not None:
@@ -41,7 +41,7 @@ def publish(args: argparse.Namespace) -> int:
         args.name,
         model,
         provenance=_provenance(args, record),
-        reference=None if dataset is None else _reference(dataset, resolution, args.extractor),
+        reference=None if dataset is None else _reference(dataset, reading, args.extractor),
         why=args.why or (f"checkpoint chosen by {record.chosen_by}: {record.reason}" if record is not None else None),
     )
     print(version)
@@ -117,20 +117,32 @@ def _provenance(args: argparse.Namespace, record: ExportRecord | None) -> Proven
     )
 
 
-def _resolution(args: argparse.Namespace, spec: str | None, record: ExportRecord | None) -> int | None:
-    """Pixels at which a folder of images is read: as asked, else as for the training run; None for all other data."""
-    resolution: int | None = args.resolution
-    if resolution is not None and not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
-        raise Invalid(f"{resolution} is outside {MIN_RESOLUTION} .. {MAX_RESOLUTION}", field="resolution")
+class Reading(TypedDict, total=False):
+    """How a folder of images is read; nothing of it is said of any other data."""
+
+    resolution: int | None
+    max_skipped: float
+
+
+LIMITS = {"resolution": (8, 1024), "max_skipped": (0, 1)}  # as for training
+
+
+def _reading(args: argparse.Namespace, spec: str | None, record: ExportRecord | None) -> Reading:
+    """As asked, else as for the training run."""
+    for name, (low, high) in LIMITS.items():
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise Invalid(f"{value} is outside {low} .. {high}", field=name)
     if spec is None or spec in SOURCES or not Path(spec).is_dir():
-        return None
-    trained = record.configuration.get("resolution") if record is not None else None
-    return resolution or (trained if isinstance(trained, int) else None)
+        return {}
+    trained = record.configuration if record is not None else {}
+    given = {name: trained.get(name) if getattr(args, name) is None else getattr(args, name) for name in LIMITS}
+    return msgspec.convert({name: value for name, value in given.items() if value is not None}, Reading)
 
 
-def _reference(dataset: Dataset, resolution: int | None, extractor: str | None) -> Reference:
+def _reference(dataset: Dataset, reading: Reading, extractor: str | None) -> Reference:
     """What the name will be judged against. Paths are kept absolute, so that the gate finds them from anywhere."""
     if extractor is not None and Path(extractor).is_dir():
         extractor = str(Path(extractor).resolve())
     spec = dataset.name if dataset.name in SOURCES else str(Path(dataset.name).resolve())
-    return describe_reference(spec, dataset=dataset, resolution=resolution, extractor=extractor)
+    return describe_reference(spec, dataset=dataset, extractor=extractor, **reading)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from models.folder import MAX_SKIPPED_SHARE, read_folder
+from models.folder import read_folder
 from models.idx import read_idx
-from models.inventory import Inventory, Read, complete
+from models.inventory import MAX_SKIPPED_SHARE, Inventory, Read, complete
 from models.manifest import Kind
 from models.mixtures import Mixture
 from models.npz import read_npz

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from models.decoding import Header, Unreadable, has_colour, read_header, read_square
 from models.errors import DataError
-from models.inventory import Inventory, Read, Skipped, named
+from models.inventory import MAX_SKIPPED_SHARE, Inventory, Read, Skipped, named
 from models.progress import Progress
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 RESOLUTIONS = (8, 16, 28, 32, 64, 128, 256)
 DEFAULT_MAX_RESOLUTION = 64
-MAX_SKIPPED_SHARE = 0.05  # of the image files; with more broken ones something else is wrong
 DECODERS = 4  # threads: Pillow decodes without Python's lock, and each holds an image at its own size
 
 T = TypeVar("T")

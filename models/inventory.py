@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.splits import Samples, SplitName
 
+MAX_SKIPPED_SHARE = 0.05  # of a folder's images; with more broken ones something else is wrong
 NAMED_AT_MOST = 10  # files, classes or sizes in one line
 PURPOSES: tuple[tuple[SplitName, str], ...] = (
     ("train", "to train on"),

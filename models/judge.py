@@ -16,6 +16,7 @@ from models.extractors import resolve_extractor
 from models.frechet import difference
 from models.gate import Check, gate, numbers, report_checks
 from models.generator import Generator
+from models.inventory import MAX_SKIPPED_SHARE
 from models.manifest import Signature
 from models.measures import Comparison, Floor, Measures, Parity
 from models.measuring import Measured, draw_fakes, measure, measure_distance, measure_floor
@@ -77,6 +78,7 @@ def describe_reference(
     *,
     dataset: Dataset | None = None,
     resolution: int | None = None,
+    max_skipped: float = MAX_SKIPPED_SHARE,
     extractor: str | None = None,
     policy: dict[str, float | int | bool | str | None] | None = None,
 ) -> Reference:
@@ -86,6 +88,7 @@ def describe_reference(
         data: a data set's name or path.
         dataset: what lies there at that resolution, where it is read already.
         resolution: that a folder of images is read at, in pixels; None lets the images decide.
+        max_skipped: the largest share of its images that may be broken.
         extractor: a shipped one's name, "random-conv", "random-fourier" or a folder; None for the one that suits.
         policy: thresholds that differ from the defaults.
 
@@ -94,7 +97,7 @@ def describe_reference(
         NotFound, DataError: there is no such extractor, or it does not take such samples.
         Invalid: an unknown threshold.
     """
-    dataset = dataset or load_dataset(data, resolution=resolution)
+    dataset = dataset or load_dataset(data, resolution=resolution, max_skipped=max_skipped)
     chosen = resolve_extractor(extractor, dataset)
     make_policy(policy or {})
     return Reference(
@@ -105,6 +108,7 @@ def describe_reference(
         extractor_digest=chosen.digest,
         policy=policy or {},
         resolution=resolution,
+        max_skipped=max_skipped,
     )
 
 
@@ -115,7 +119,7 @@ def open_reference(reference: Reference, *, extractor: str | None = None, cache:
         Refused: the data set or extractor found now is not the one that the model was published against.
         DataError, Unavailable, NotFound: it cannot be had at all.
     """
-    dataset = load_dataset(reference.data, resolution=reference.resolution)
+    dataset = load_dataset(reference.data, resolution=reference.resolution, max_skipped=reference.max_skipped)
     if dataset.content_hash != reference.data_hash:
         raise Refused(
             f"{reference.data} has content {dataset.content_hash[:12]}... now, the model was published against "

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from models.inventory import MAX_SKIPPED_SHARE
+
 
 class Aliases(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which version each alias means; None where it means none.
@@ -59,6 +61,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         extractor_digest: sha256 of its ONNX file.
         policy: thresholds that differ from the gate's defaults, by name.
         resolution: that a folder of images is read at, in pixels; None lets the images decide.
+        max_skipped: the largest share of a folder's images that may be broken, and are then left out.
     """
 
     data: str
@@ -68,6 +71,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     extractor_digest: str
     policy: dict[str, float | int | bool | str | None] = {}
     resolution: int | None = None
+    max_skipped: float = MAX_SKIPPED_SHARE
 
 
 class Number(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

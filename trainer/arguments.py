@@ -36,7 +36,10 @@ OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
     ("precision", str, ("bf16", "fp32"), "of the arithmetic"),
     ("threads", int, None, "of torch, 0 for every core"),
     ("snapshot_kimg", float, None, "thousands of images between snapshots"),
+    ("tensorboard", bool, None, "write event files for TensorBoard too (extra tensorboard)"),
+    ("flip", bool, None, "show half of the images mirrored"),
     ("resolution", int, None, "pixels, for a folder of images"),
+    ("max_skipped", float, None, "share of a folder's images that may be broken, 0..1"),
 )
 
 
@@ -50,6 +53,13 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", type=Path, metavar="R", help="go on with the run in folder R")
     parser.add_argument("--run-dir", type=Path, metavar="R", help="folder of the run (default: runs/NNN-data)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON settings; options below override")
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        metavar="FIELD=V,V,...",
+        help="short trainings with each value, 0.3x meaning a multiple; the best is kept (gamma=0.3x,1x,3x)",
+    )
+    parser.add_argument("--sweep-kimg", type=float, metavar="K", help="length of each of them (default: kimg / 10)")
     for name, kind, choices, text in OPTIONS:
         flag = f"--{name.replace('_', '-')}"
         if kind is bool:

@@ -1,64 +1,37 @@
-"""`genserve train` and `genserve export`: wires data, state, loop and export together. Knows nothing of HTTP."""
+"""`genserve train` and `genserve export`: command lines become runs, sweeps and files. Knows nothing of HTTP."""
 
 import argparse
 import itertools
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import numpy as np
-import torch
 
-from models.datasets import Dataset, load_dataset
-from models.errors import DataError, Invalid
-from models.runtime import available_cores
-from models.sources import SOURCES
-from models.standardising import standardisation
-from models.version import code_version
+from models.datasets import Dataset
+from models.errors import Invalid
 from trainer.arguments import OPTIONS
 from trainer.config import Config, make_config
 from trainer.exporting import choose, score_missing, write_export
-from trainer.loop import Trainer
-from trainer.network_parts import stages
-from trainer.progress import Meter
+from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir
-from trainer.schedule import Batches
-from trainer.selection import make_scorer
-from trainer.signatures import classes_of
-from trainer.state import State
+from trainer.sweep import combinations, parse_axis
+from trainer.sweeping import Sweep
+from trainer.training import load_checked, make_run, prepare_torch, train_run
 
 INTERRUPTED = 130
+SWEEP_SHARE = 0.1  # of the whole run, for each training of a sweep
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train a new run, or go on with one; returns the exit status: 0 done, 130 stopped and saved."""
+    """Train a new run or several, or go on with one; returns the exit status: 0 done, 130 stopped and saved."""
+    if args.sweep:
+        return _sweep(args)
+    if args.sweep_kimg is not None:
+        raise Invalid("there is no sweep whose length it could be: leave it out", field="sweep_kimg")
     run_dir, run, data = _begin(args) if args.resume is None else _reopen(args)
-    with run_dir.held():
-        return _train(run_dir, run, data)
-
-
-def _train(run_dir: RunDir, run: Run, data: Dataset) -> int:
-    prepare_torch(run.config)
-    split = data.split("train")
-    standard = standardisation(np.asarray(split.samples, np.float32)) if data.kind == "vector" else None
-    samples = split.samples if standard is None else standard.apply(np.asarray(split.samples, np.float32))
-    state = State(run.config, run.shape, run.classes, standard)
-    _restore(state, run_dir)
-    if state.done:
-        return _say_done(run_dir)
-    print("\n".join(data.inventory.lines()), file=sys.stderr)
-    labels = split.labels if run.config.conditional else None
-    trainer = Trainer(state, samples, labels, run_dir, Meter(run.config.kimg), make_scorer(data))
-    shape = " x ".join(str(extent) for extent in run.shape)
-    with _stopping_on_signals(trainer.stop):
-        told = f"{len(samples)} training {data.kind}s of {shape}"
-        print(f"{run_dir.path}: {told}; Ctrl-C saves and stops", file=sys.stderr)
-        done = trainer.run()
-    if done:
-        return _say_done(run_dir)
+    if train_run(run_dir, run, data):
+        print(f"done: export with `genserve export {run_dir.path}`")
+        return 0
     print(f"stopped and saved: go on with `genserve train --resume {run_dir.path}`", file=sys.stderr)
     return INTERRUPTED
 
@@ -75,42 +48,30 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def prepare_torch(config: Config) -> None:
-    """Threads and determinism, for the whole process: the same configuration gives the same bits."""
-    torch.set_num_threads(config.threads or available_cores())
-    torch.use_deterministic_algorithms(True)
-
-
-def _say_done(run_dir: RunDir) -> int:
-    print(f"done: export with `genserve export {run_dir.path}`")
+def _sweep(args: argparse.Namespace) -> int:
+    """Train every combination for a short while, say which was best, and how to train that in full."""
+    if args.resume is not None:
+        raise Invalid("a sweep goes on by itself: give the same --sweep and --run-dir again", field="resume")
+    config = _configure(args)
+    axes = [parse_axis(text, config) for text in args.sweep]
+    kimg = args.sweep_kimg if args.sweep_kimg is not None else config.kimg * SWEEP_SHARE
+    short = msgspec.structs.replace(config, kimg=kimg, snapshot_kimg=min(config.snapshot_kimg, kimg / 2))
+    folder = args.run_dir or _free_folder(config, "sweep-")
+    sweep = Sweep(folder, combinations(axes, short), load_checked(short), config)
+    if not sweep.train():
+        print(f"stopped and saved: the same command with --run-dir {sweep.folder} goes on", file=sys.stderr)
+        return INTERRUPTED
+    print("\n".join(sweep.lines()))
     return 0
 
 
 def _begin(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
     """A new run; its folder is made last, once nothing about it can be refused."""
-    overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
-    config = make_config(args.data, args.config, overrides)
-    data = _load(config)
-    if data.kind == "image":
-        stages(*data.shape[:2])
-    Batches(len(data.indices["train"]), config)
-    run_dir = RunDir(args.run_dir or _free_run_dir(config))
-    run = Run(
-        config=_pinned(config),
-        data_hash=data.content_hash,
-        licence=data.licence,
-        shape=data.shape,
-        classes=classes_of(config, data),
-        code_version=code_version(),
-    )
+    config = _configure(args)
+    data = load_checked(config)
+    run_dir, run = RunDir(args.run_dir or _free_folder(config)), make_run(config, data)
     run_dir.create(run)
     return run_dir, run, data
-
-
-def _pinned(config: Config) -> Config:
-    """The same on any day: its number of threads decides the bits, and a relative path only holds in this folder."""
-    data = config.data if config.data in SOURCES else str(Path(config.data).resolve())
-    return msgspec.structs.replace(config, data=data, threads=config.threads or available_cores())
 
 
 def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
@@ -121,49 +82,15 @@ def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
         raise Invalid(f"a resumed run keeps its configuration: leave out {', '.join(given)}", field="resume")
     run_dir = RunDir(args.resume)
     run = run_dir.read()
-    data = _load(run.config)
-    if data.content_hash != run.data_hash:
-        raise DataError(f"{run.config.data} has changed since this run began: its content hash differs", field="data")
-    return run_dir, run, data
+    return run_dir, run, load_run_data(run)
 
 
-def _restore(state: State, run_dir: RunDir) -> None:
-    """Go on from the checkpoint; a run that is new, or was stopped before its first, begins at the beginning."""
-    if run_dir.checkpoint_path.exists():
-        checkpoint = run_dir.load_checkpoint()
-        try:
-            state.load_state_dict(checkpoint)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise Invalid(f"{run_dir.checkpoint_path} does not fit config.json", field="run_dir") from error
-    run_dir.forget_stats_after(state.num_images / 1000)
+def _configure(args: argparse.Namespace) -> Config:
+    """The configuration that a command line asks for."""
+    overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
+    return make_config(args.data, args.config, overrides)
 
 
-def _load(config: Config) -> Dataset:
-    """The data; refuses images for mlp and vectors for the other presets."""
-    data = load_dataset(config.data, resolution=config.resolution)
-    if data.kind == "vector" and config.preset != "mlp":
-        raise DataError(f"{config.data}: holds vectors, and {config.preset} makes images: --preset mlp", field="preset")
-    if data.kind == "image" and config.preset == "mlp":
-        raise DataError(f"{config.data}: holds images, and mlp makes vectors: choose another preset", field="preset")
-    return data
-
-
-def _free_run_dir(config: Config) -> Path:
-    name = Path(config.data).stem or "data"
+def _free_folder(config: Config, kind: str = "") -> Path:
+    name = kind + (Path(config.data).stem or "data")
     return next(path for i in itertools.count() if not (path := Path("runs") / f"{i:03d}-{name}").exists())
-
-
-@contextmanager
-def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop; a second Ctrl-C interrupts at once, losing what is not saved."""
-
-    def handle(number: int, frame: object) -> None:
-        stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,7 +19,7 @@ def check(config: "Config") -> None:
         Invalid: names the field and the reason.
     """
     _check_penalties(config)
-    _check_noise(config)
+    _check_vectors(config)
     if config.preset == "r3gan" and config.d_norm != "none":
         detail = "r3gan's D is made to work without normalisation, and its blocks begin at zero"
         raise Invalid(f"{detail}: set d_norm to none", field="d_norm")
@@ -28,7 +28,7 @@ def check(config: "Config") -> None:
         raise Invalid(f"{detail}: set gp_lambda (10), or d_norm to spectral", field="loss")
 
 
-def _check_noise(config: "Config") -> None:
+def _check_vectors(config: "Config") -> None:
     vectors = config.preset == "mlp"
     if config.noise_max and not vectors:
         raise Invalid(f"{config.preset}'s D is not told of noise: leave it out", field="noise_max")
@@ -36,6 +36,8 @@ def _check_noise(config: "Config") -> None:
         raise Invalid(f"{config.noise_min:g} is above noise_max, {config.noise_max:g}", field="noise_min")
     if vectors and config.d_norm == "batch":
         raise Invalid("mlp's D has no BatchNorm: set d_norm to none or spectral", field="d_norm")
+    if vectors and config.flip:
+        raise Invalid("images are mirrored, and mlp is for vectors", field="flip")
     if vectors and config.augment != "none":
         raise Invalid("DiffAugment changes images, and mlp is for vectors", field="augment")
 

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from models.errors import Invalid
+from models.inventory import MAX_SKIPPED_SHARE
 from models.manifest import Prior
 from models.table import SUFFIXES as TABLES
 from trainer.compatibility import check
@@ -31,6 +32,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Args:
         data: as models.datasets.load_dataset takes it.
         resolution: of a folder of images, in pixels; None lets the images decide.
+        max_skipped: the largest share of a folder's images that may be broken, and are then left out.
+        flip: show about half of the images mirrored, left and right exchanged.
         preset: the pair of networks, see trainer.networks; "mlp" is for vectors, the others for images.
         conditional: whether G and D are told the class; needs labelled data.
         augment: DiffAugment of real and generated images before D, see trainer.augment.
@@ -69,11 +72,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ema_half_life_kimg: of the average of G's weights that is exported.
         precision: "bf16" autocast, or "fp32".
         threads: of torch; 0 for every core that this process may use.
+        tensorboard: write event files for TensorBoard beside stats.jsonl.
         snapshot_kimg: from one snapshot (checkpoint, sample grid, validation FD) to the next.
     """
 
     data: str
     resolution: int | None = None
+    max_skipped: float = MAX_SKIPPED_SHARE
+    flip: bool = False
     preset: Preset = "resize"
     conditional: bool = False
     augment: Augment = "none"
@@ -109,6 +115,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ema_half_life_kimg: float = 10.0
     precision: Precision = "bf16"
     threads: int = 0
+    tensorboard: bool = False
     snapshot_kimg: float = 50.0
 
     def __post_init__(self) -> None:
@@ -121,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 LIMITS: tuple[tuple[str, float, float], ...] = (
     ("resolution", 8, 1024),
+    ("max_skipped", 0, 1),
     ("z_dim", 1, 4096),
     ("g_channels", 2, 2048),
     ("d_channels", 1, 2048),

@@ -6,13 +6,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from models.datasets import load_dataset
-from models.errors import DataError, Invalid
+from models.errors import Invalid
 from models.export_record import MODEL_NAME, ExportRecord, parity_path, record_path
 from models.files import pretty_json, replace_file
 from trainer.network_parts import Generator
 from trainer.networks import make_generator
 from trainer.onnx_export import Servable, parity, to_onnx
+from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir, Score, Stats
 from trainer.selection import make_scorer
 from trainer.signatures import signature_of
@@ -56,10 +56,7 @@ def choose(run_dir: RunDir, kimg: float | None, why: str | None, scores: dict[fl
 
 def score_missing(run_dir: RunDir, run: Run) -> dict[float, Score]:
     """The scores of all snapshots by the data set's extractor of today, measuring those that lack one."""
-    data = load_dataset(run.config.data, resolution=run.config.resolution)
-    if data.content_hash != run.data_hash:
-        raise DataError(f"{run.config.data} has changed since this run: its content hash differs", field="data")
-    scorer = make_scorer(data)
+    scorer = make_scorer(load_run_data(run))
     if scorer is None:
         return {}
     scores = {k: s for k, s in run_dir.scores().items() if s.extractor == scorer.extractor.label}

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from models import png
 from models.files import replace_file
+from models.flips import flip_half
 from models.manifest import Signature
 from models.pictures import grid
 from models.splits import Samples
@@ -24,6 +26,9 @@ from trainer.scatter import scatter
 from trainer.schedule import Batches, batch_number, period_steps, turn
 from trainer.selection import Scorer, sample
 from trainer.state import Batch, State
+
+if TYPE_CHECKING:
+    from trainer.events import EventLog
 
 TICK_KIMG = 2.0  # between lines of stats.jsonl, and more where snapshots are far apart:
 MAX_TICKS = 25  # from one snapshot to the next
@@ -41,6 +46,7 @@ class Trainer:
         run_dir: where everything is kept.
         meter: shows how it goes.
         scorer: measures snapshots on the validation split; None for data too small to measure.
+        events: for TensorBoard; None for none.
     """
 
     def __init__(
@@ -51,9 +57,10 @@ class Trainer:
         run_dir: RunDir,
         meter: Meter,
         scorer: Scorer | None,
+        events: "EventLog | None" = None,
     ) -> None:
         self.state, self.samples, self.labels = state, samples, labels
-        self.run_dir, self.meter, self.scorer = run_dir, meter, scorer
+        self.run_dir, self.meter, self.scorer, self.events = run_dir, meter, scorer, events
         self.batches = Batches(len(samples), state.config)
         self.d_steps = period_steps(state.config.d_period, state.config, self.batches)
         self.g_steps = period_steps(state.config.g_period, state.config, self.batches)
@@ -83,13 +90,13 @@ class Trainer:
             if text := forecast.after_step():
                 self.meter.say(text)
             if self._kimg >= next_tick:
-                self.run_dir.append_stats(self.meter.report(self._kimg))
+                self._record(self.meter.report(self._kimg))
                 next_tick = _next(self._kimg, tick)
             if self._kimg >= next_snapshot and not self.state.done:
                 self._snapshot()
                 next_snapshot = _next(self._kimg, config.snapshot_kimg)
         if self.meter.counting:
-            self.run_dir.append_stats(self.meter.report(self._kimg))
+            self._record(self.meter.report(self._kimg))
         if self.state.done:
             self._snapshot()
         else:
@@ -111,11 +118,19 @@ class Trainer:
         d_step = batch_number(state.step, self.d_steps, self.g_steps)
         rows = self.batches[d_step]
         class_idx = None if self.labels is None else torch.from_numpy(self.labels[rows])
-        real = Batch(to_tensor(self.samples[rows]), class_idx)
+        real = Batch(to_tensor(self._shown(rows, d_step)), class_idx)
         if turn(state.step, self.d_steps, self.g_steps) == "D":
             self.meter.add_d(state.train_d(real, d_step))
         else:
             self.meter.add_g(state.train_g(real))
+
+    def _shown(self, rows: NDArray[np.int64], d_step: int) -> Samples:
+        """The samples of a batch, about half of them mirrored where that is asked for."""
+        samples, config = self.samples[rows], self.state.config
+        if not config.flip:
+            return samples
+        position = d_step * config.batch_size
+        return flip_half(np.asarray(samples, np.uint8), seed=config.seed, position=position)
 
     def _snapshot(self) -> None:
         """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state."""
@@ -127,14 +142,21 @@ class Trainer:
         self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
         if (picture := _picture(G_ema, signature)) is not None:
             replace_file(self.run_dir.grid_path(self._kimg), png.encode(picture, level=9))
+            if self.events is not None:
+                self.events.show(self._kimg, picture)
         score = self.scorer.score(G_ema, signature) if self.scorer is not None else None
         seconds = time.monotonic() - began
-        self.run_dir.append_stats(Stats(kimg=self._kimg, score=score, snapshot_seconds=seconds))
+        self._record(Stats(kimg=self._kimg, score=score, snapshot_seconds=seconds))
         if score is not None:
             self.meter.note = f"FD/Tr[{score.extractor}] {score.share:.4f} at {self._kimg:.0f}"
         self._save()
         self.snapshot_seconds += time.monotonic() - began
         self.meter.begin(self._kimg)
+
+    def _record(self, stats: Stats) -> None:
+        self.run_dir.append_stats(stats)
+        if self.events is not None:
+            self.events.record(stats)
 
     def _save(self) -> None:
         self._require_finite()

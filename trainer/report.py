@@ -16,16 +16,17 @@ import msgspec
 from models.errors import GenserveError, Invalid, NotFound
 from models.files import replace_file
 from models.progress import Progress
-from trainer.commands import prepare_torch
 from trainer.exporting import load_generator
 from trainer.report_pictures import frames
-from trainer.report_samples import certainty, load_run_data, neighbours, walks
+from trainer.report_samples import certainty, neighbours, walks
 from trainer.report_sections import SECTIONS, Gathered
 from trainer.report_theory import equilibrium, relations
 from trainer.report_words import chosen, data_name
+from trainer.run_data import load_run_data
 from trainer.run_dir import RunDir
 from trainer.run_records import RunRecord
 from trainer.signatures import signature_of
+from trainer.training import prepare_torch
 
 PAGE_DIR = Path(__file__).parent / "report_page"
 REPORT_NAME = "report.html"
@@ -112,7 +113,8 @@ def _drawn_anew(told: Gathered, kimg: float) -> Gathered:
     if G is not None and data is not None:
         told = replace(told, certainty=attempt("certainty", partial(certainty, G, signature, data)))
         if images:
-            told = replace(told, neighbours=attempt("neighbours", partial(neighbours, G, signature, data)))
+            near = partial(neighbours, G, signature, data, flip=run.config.flip)
+            told = replace(told, neighbours=attempt("neighbours", near))
     elif images:
         missing["neighbours"] = missing.get("data") or missing["walks"]
     bar.end()

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.datasets import Dataset, load_dataset
-from models.errors import DataError
+from models.datasets import Dataset
+from models.flips import mirrored
 from models.frechet import frechet
 from models.latents import draw, draw_untruncated, walk
 from models.manifest import Signature
@@ -15,7 +15,6 @@ from models.neighbours import Replay, nearest_distances, replay
 from models.pictures import Images, grid
 from trainer.network_parts import Generator
 from trainer.pixels import to_uint8
-from trainer.run_dir import Run
 from trainer.selection import make_scorer, sample
 
 NUM_COMPARED = 500  # samples, and held-out images, whose nearest training image is looked for
@@ -74,19 +73,6 @@ class Neighbours(NamedTuple):
     replay: Replay
 
 
-def load_run_data(run: Run) -> Dataset:
-    """The data that a run was trained on.
-
-    Raises:
-        DataError: it is not there, or is no longer what it was.
-        Unavailable: it is neither here nor to be downloaded.
-    """
-    data = load_dataset(run.config.data, resolution=run.config.resolution)
-    if data.content_hash != run.data_hash:
-        raise DataError(f"{run.config.data} has changed since this run: its content hash differs", field="data")
-    return data
-
-
 def certainty(G: Generator, signature: Signature, data: Dataset) -> Certainty | None:
     """How sure a snapshot's score is; None where the validation split is too small to measure."""
     scorer = make_scorer(data)
@@ -97,9 +83,14 @@ def certainty(G: Generator, signature: Signature, data: Dataset) -> Certainty | 
     return Certainty(*(value / found.trace_real for value in (found.fd, found.fd_inf, found.se)))
 
 
-def neighbours(G: Generator, signature: Signature, data: Dataset) -> Neighbours:
-    """The nearest training images of samples, by pixels; of 500 samples those that are nearest are shown."""
+def neighbours(G: Generator, signature: Signature, data: Dataset, *, flip: bool) -> Neighbours:
+    """The nearest training images of samples, by pixels; of 500 samples those that are nearest are shown.
+
+    Of a run that showed D mirrored images these are training images too.
+    """
     train = np.asarray(data.split("train").samples, np.uint8)
+    if flip:
+        train = np.concatenate([train, mirrored(train)])
     held_out = np.asarray(data.split("validation").samples[:NUM_COMPARED], np.uint8)
     samples = np.asarray(sample(G, signature, np.arange(NUM_COMPARED)), np.uint8)
     levels = float(np.sqrt(samples[0].size))  # from a Euclidean distance to a root mean square

@@ -75,8 +75,8 @@ class State:
         use_channels_last(self.G)
         use_channels_last(self.D)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.g_optimiser = _adam(self.G, config.g_lr, config)
-        self.d_optimiser = _adam(self.D, config.d_lr, config)
+        self.g_optimiser = adam(self.G, config.g_lr, config)
+        self.d_optimiser = adam(self.D, config.d_lr, config)
         self.stream = torch.Generator().manual_seed(config.seed)  # of z and of whatever else a step draws
         self.step = 0  # of either network
         self.num_images = 0  # real ones shown to D
@@ -233,7 +233,8 @@ def _leaf(images: Tensor, gamma: float) -> Tensor:
     return images.detach().float().requires_grad_(True) if gamma else images
 
 
-def _adam(network: nn.Module, lr: float, config: Config) -> torch.optim.Adam:
+def adam(network: nn.Module, lr: float, config: Config) -> torch.optim.Adam:
+    """The optimiser of a network; it refuses to step while the network is frozen."""
     optimiser = torch.optim.Adam(network.parameters(), lr=lr, betas=(config.beta1, config.beta2), fused=True)
     guard(optimiser)
     return optimiser

@@ -9,7 +9,7 @@ import pytest
 
 from models.datasets import load_dataset
 from models.errors import Invalid, NotFound, Refused
-from trainer import commands
+from trainer import commands, training
 from trainer.run_dir import RunDir
 from trainer.selection import make_scorer
 
@@ -33,8 +33,8 @@ def test_every_core_is_kept_as_a_number(
     tmp_path: Path, blobs: Path, parse: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """threads 0 becomes the cores of the machine that began, so that a resume on another one gives the same bits."""
-    monkeypatch.setattr(commands, "available_cores", lambda: 3)
-    monkeypatch.setattr(commands, "_train", lambda *_: 0)
+    monkeypatch.setattr(training, "available_cores", lambda: 3)
+    monkeypatch.setattr(training, "_train", lambda *_: True)
     assert commands.train(parse("train", blobs, "--run-dir", tmp_path / "run", "--threads", 0)) == 0
     assert RunDir(tmp_path / "run").read().config.threads == 3
 
@@ -43,7 +43,7 @@ def test_a_relative_path_is_kept_whole(
     tmp_path: Path, blobs: Path, parse: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run can be resumed, exported and published from any folder; a data set's name stays a name."""
-    monkeypatch.setattr(commands, "_train", lambda *_: 0)
+    monkeypatch.setattr(training, "_train", lambda *_: True)
     monkeypatch.chdir(blobs.parent)
     assert commands.train(parse("train", blobs.name, "--run-dir", tmp_path / "run")) == 0
     assert RunDir(tmp_path / "run").read().config.data == str(blobs.resolve())

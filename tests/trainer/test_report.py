@@ -15,6 +15,7 @@ import pytest
 from genserve.cli import main
 from models.datasets import load_dataset
 from models.errors import Invalid, NotFound
+from models.flips import mirrored
 from tests.trainer.conftest import SHAPE
 from trainer import report_samples
 from trainer.config import Config
@@ -219,13 +220,24 @@ def test_the_nearest_training_image_is_found(blobs: Path, monkeypatch: pytest.Mo
     data = load_dataset(str(blobs))
     train = data.split("train").samples
     monkeypatch.setattr(report_samples, "sample", lambda G, signature, seeds: train[: len(seeds)])
-    found = report_samples.neighbours(None, None, data)  # type: ignore[arg-type]
+    found = report_samples.neighbours(None, None, data, flip=False)  # type: ignore[arg-type]
     assert found.replay.share == 1.0
     assert all(neighbour.distance == 0 for neighbour in found.shown)
     height = SHAPE[0]
     for neighbour in found.shown:
         assert (neighbour.column[:height] == neighbour.column[height : 2 * height]).all()
         assert (neighbour.column[:height] == train[neighbour.seed]).all()
+
+
+def test_of_a_run_with_flips_mirrored_training_images_count(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample that is a training image mirrored is replayed only where training showed it so."""
+    data = load_dataset(str(blobs))
+    turned = mirrored(np.asarray(data.split("train").samples, np.uint8))
+    monkeypatch.setattr(report_samples, "sample", lambda G, signature, seeds: turned[: len(seeds)])
+    plain = report_samples.neighbours(None, None, data, flip=False)  # type: ignore[arg-type]
+    flipped = report_samples.neighbours(None, None, data, flip=True)  # type: ignore[arg-type]
+    assert flipped.replay.share == 1.0
+    assert plain.median > flipped.median == 0
 
 
 def test_frames_fit_their_budget(copy: Path) -> None:

@@ -18,6 +18,7 @@ from models.manifest import Classes
 from models.standardising import standardisation
 from trainer import commands
 from trainer.config import Config, make_config
+from trainer.loop import Trainer
 from trainer.networks import make_discriminator, make_generator
 from trainer.networks_vector import MlpGenerator
 from trainer.onnx_export import Servable, parity, to_onnx
@@ -127,14 +128,14 @@ def test_a_stopped_run_ends_bit_identical(tmp_path: Path, csv: Path, parse: Any,
     """train, stopped in the middle of an epoch, and --resume: the same bits as in one go, in the data's units."""
     words = ("--kimg", 2, "--snapshot-kimg", 1, "--batch-size", 32, "--threads", 1, "--g-channels", 16)
     assert commands.train(parse("train", csv, *words, "--run-dir", tmp_path / "whole")) == 0
-    step = commands.Trainer._step
+    step = Trainer._step
 
-    def stops(self: commands.Trainer) -> None:
+    def stops(self: Trainer) -> None:
         step(self)
         if self.state.step == 37:
             self.stop()
 
-    monkeypatch.setattr(commands.Trainer, "_step", stops)
+    monkeypatch.setattr(Trainer, "_step", stops)
     assert commands.train(parse("train", csv, *words, "--run-dir", tmp_path / "stopped")) == commands.INTERRUPTED
     assert commands.train(parse("train", "--resume", tmp_path / "stopped")) == 0
     whole, stopped = (RunDir(tmp_path / name) for name in ("whole", "stopped"))

@@ -1,0 +1,122 @@
+"""Trains a sweep's combinations one after the other and keeps the best. Knows no command line.
+
+Every training is a run of its own in the sweep's folder, so that `genserve runs` and `genserve report` know it; of all
+but the best, what takes room (checkpoint, snapshots) is deleted. sweep.json holds the ranking, best.json the best one's
+configuration at full length.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from models.datasets import Dataset
+from models.errors import DataError, Refused
+from models.files import pretty_json, replace_file
+from trainer.config import Config
+from trainer.finite import Diverged
+from trainer.run_dir import RunDir
+from trainer.run_records import RunRecord
+from trainer.selection import MIN_REALS
+from trainer.sweep import Combination, Outcome, Rank, rank
+from trainer.training import make_run, train_run
+
+FAILURE = "failed.txt"  # in the folder of a training that diverged: why
+
+
+class Sweep:
+    """Several short trainings on one data set.
+
+    Args:
+        folder: of the sweep; what an earlier call finished there is not done again.
+        combinations: to train.
+        data: that all are trained on.
+        config: what was swept, at its full length.
+
+    Raises:
+        DataError: the validation split is too small to rank anything.
+    """
+
+    def __init__(self, folder: Path, combinations: Sequence[Combination], data: Dataset, config: Config) -> None:
+        if len(data.indices["validation"]) < MIN_REALS:
+            raise DataError("the validation split is too small to rank trainings by", field="data")
+        self.folder, self.combinations, self.data, self.config = folder, combinations, data, config
+
+    def train(self) -> bool:
+        """Train what is not done yet; says whether all is, and none was stopped.
+
+        Raises:
+            Refused: the folder holds another sweep.
+        """
+        for number, combination in enumerate(self.combinations, 1):
+            print(f"sweep {number}/{len(self.combinations)}: {combination.label}", file=sys.stderr)
+            if not self._train(combination):
+                return False
+        ranks = self.ranks()
+        for combination in self.combinations:
+            if combination.label != ranks[0].best.label:
+                _drop_weights(self.folder / combination.label)
+        kept = {"best": ranks[0].best.label, "ranks": [found._asdict() for found in ranks]}
+        replace_file(self.folder / "sweep.json", pretty_json(kept))
+        chosen = next(found for found in self.combinations if found.label == ranks[0].best.label)
+        full = msgspec.structs.replace(self.config, **{**chosen.overrides, "seed": self.config.seed})
+        replace_file(self.folder / "best.json", pretty_json(full))
+        return True
+
+    def ranks(self) -> list[Rank]:
+        """How the trainings stand, the best first."""
+        return rank([self._outcome(combination) for combination in self.combinations])
+
+    def lines(self) -> list[str]:
+        """The ranking for a person, and the command that trains the best in full."""
+        ranks = self.ranks()
+        width = max(len(found.setting) for found in ranks)
+        told = [f"{found.setting:<{width}}  {_told(found)}" for found in ranks]
+        best = ranks[0].best
+        if best.share is None or best.failure:
+            return [*told, "every training failed"]
+        told.append(f"best: {ranks[0].setting}, kept in {self.folder / best.label}; the others' weights are deleted")
+        return [*told, f"train it in full ({self.config.kimg:g} kimg): genserve train --config {self.folder}/best.json"]
+
+    def _train(self, combination: Combination) -> bool:
+        run_dir, run = RunDir(self.folder / combination.label), make_run(combination.config, self.data)
+        if not (run_dir.path / "config.json").exists():
+            run_dir.create(run)
+        elif (there := run_dir.read()).config != run.config or there.data_hash != run.data_hash:
+            raise Refused(f"{run_dir.path} is a training with other settings: choose another folder", field="run_dir")
+        failure = run_dir.path / FAILURE
+        if failure.exists() or RunRecord(run_dir.path).state == "done":
+            return True
+        try:
+            return train_run(run_dir, run, self.data)
+        except Diverged as error:
+            replace_file(failure, f"{error.detail}\n".encode())
+            return True
+
+    def _outcome(self, combination: Combination) -> Outcome:
+        record, failure = RunRecord(self.folder / combination.label), self.folder / combination.label / FAILURE
+        best = record.best
+        return Outcome(
+            label=combination.label,
+            share=None if best is None else record.scores[best].share,
+            kimg=best,
+            seed=combination.config.seed,
+            failure=failure.read_text().strip() if failure.exists() else None,
+        )
+
+
+def _told(found: Rank) -> str:
+    """FD/Tr of one training, or the median and range of several."""
+    best = found.best
+    if best.share is None or best.failure:
+        return best.failure or "no score"
+    if len(found.shares) == 1:
+        return f"FD/Tr {best.share:.4f} at {best.kimg:g} kimg"
+    return f"FD/Tr {found.share:.4f} [{found.shares[0]:.4f} {found.shares[-1]:.4f}] over {len(found.shares)} seeds"
+
+
+def _drop_weights(folder: Path) -> None:
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    shutil.rmtree(folder / "snapshots", ignore_errors=True)
