@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "rollback", "genserve.promoting:rollback", "return to the champion before", _rollback)
     _add(commands, "models", "genserve.listing:models", "list models, versions and verdicts", _models)
     _add(commands, "verify", "genserve.listing:verify", "check every file of the repository", _verify)
+    _add(commands, "card", "genserve.carding:card", "write a version's model card", _card)
     _add(commands, "sample", "genserve.sampling:sample", "draw samples into a file, as the server would", _sample)
     _add(commands, "interpolate", "genserve.sampling:interpolate", "walk between seeds into a file", _interpolate)
     _add(commands, "serve", "serving.server:serve", "serve the champions over HTTP", add_serve_arguments)
@@ -128,6 +129,13 @@ def _publish(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--licence", help="of the data it was trained on")
     parser.add_argument("--why", help="a note for the history")
+
+
+def _card(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", help=REFERENCE_HELP)
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: NAME-NUMBER-card")
+    parser.add_argument("--public", action="store_true", help="leave out who did what, and where data lay")
+    parser.add_argument("--quick", action="store_true", help="do not look for the nearest training images anew")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
-from models import golden
+from models import golden, png
+from models.closest import NUM_COMPARED, closest
 from models.datasets import Dataset, load_dataset
 from models.errors import GenserveError, LoadError, Refused
 from models.extractors import resolve_extractor
+from models.files import replace_file
 from models.frechet import difference
 from models.gate import Check, gate, numbers, report_checks
 from models.generator import Generator
 from models.inventory import MAX_SKIPPED_SHARE
+from models.latents import draw
 from models.manifest import Signature
 from models.measures import Comparison, Floor, Measures, Parity
 from models.measuring import Measured, draw_fakes, measure, measure_distance, measure_floor
@@ -24,7 +28,7 @@ from models.opening import open_unchecked
 from models.policy import Policy, make_policy
 from models.records import Number, Reference, Verdict
 from models.reference import RealFeatures, Stage, cache_folder
-from models.repository import Repository, Version, now
+from models.repository import CLOSEST_SUFFIX, Repository, Version, now
 from models.rivals import champion_besides, rivals
 from models.runtime import available_cores
 from models.splits import SPLIT_NAMES
@@ -228,8 +232,20 @@ def run_gate(
         code_version=code_version(),
     )
     champion_besides(repository, version)  # promoted meanwhile, by an earlier verdict, it is not judged either
-    repository.add_verdict(version, verdict)
+    path = repository.add_verdict(version, verdict)
+    if (picture := closest_picture(generator, reals)) is not None:
+        replace_file(path.with_suffix(CLOSEST_SUFFIX), picture)
     return verdict
+
+
+def closest_picture(generator: Generator, reals: RealFeatures) -> bytes | None:
+    """PNG of the samples of seeds 0 .. 499 that lie nearest to training images, over those; None for vectors."""
+    if generator.signature.kind != "image":
+        return None
+    samples = generator.generate(*draw(generator.signature, np.arange(NUM_COMPARED)))
+    train, held_out = (reals.split(name).samples for name in ("train", "validation"))
+    found = closest(*(np.asarray(images, np.uint8) for images in (samples, train, held_out[:NUM_COMPARED])))
+    return png.encode(found.picture, level=9)
 
 
 def open_generator(version: Version, dataset: Dataset) -> tuple[Generator, Parity]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from models.figures import figure, interval
 from models.gate import CLASS_SHARE
 from models.judge import Report
 from models.records import Number, Verdict
@@ -20,10 +21,10 @@ def format_numbers(numbers: Mapping[str, Number]) -> str:
         rows.append(
             (
                 name,
-                _figure(number.value),
-                _interval(number),
-                "" if real is None else _figure(real.value),
-                "" if number.threshold is None else _figure(number.threshold),
+                figure(number.value),
+                interval(number),
+                "" if real is None else figure(real.value),
+                "" if number.threshold is None else figure(number.threshold),
                 outcome,
             )
         )
@@ -57,16 +58,6 @@ def format_verdict(name: str, verdict: Verdict) -> str:
         *(f"  {reason}" for reason in verdict.reasons),
     ]
     return "\n".join(lines)
-
-
-def _interval(number: Number) -> str:
-    if number.low is not None and number.high is not None:
-        return f"{_figure(number.low)} .. {_figure(number.high)}"
-    return "" if number.high is None else f"<= {_figure(number.high)}"
-
-
-def _figure(value: float) -> str:
-    return f"{value:.4g}" if abs(value) >= 0.001 or value == 0 else f"{value:.2e}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

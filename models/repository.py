@@ -30,6 +30,7 @@ from models.records import Aliases, Event, Reference, Verdict, fold
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 ZOO = Path(__file__).parent / "zoo"
 ALIASES = ("champion", "candidate")
+CLOSEST_SUFFIX = ".closest.png"  # beside a verdict: the samples nearest to training images
 
 T = TypeVar("T")
 

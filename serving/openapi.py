@@ -138,9 +138,13 @@ def _models() -> dict[str, Any]:
             }
         }
 
+    def page(summary: str, operation: str, media_type: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+        found = described(summary, operation, parameters, "404")
+        found["get"]["responses"]["200"] = _content(summary, [media_type])
+        return found
+
     name = _path("name", "name of a model")
-    samples = described("The sample grid", "samples", _version_parameters(), "404")
-    samples["get"]["responses"]["200"] = _content("The sample grid", ["image/png"])
+    samples = page("The sample grid", "samples", "image/png", _version_parameters())
     return {
         "/models": described("What is served", "models", []),
         "/models/{name}": described("One model, with its history", "model", [name], "404"),
@@ -148,6 +152,13 @@ def _models() -> dict[str, Any]:
             "One version: manifest, verdicts, numerics, provider", "version", _version_parameters(), "404"
         ),
         "/models/{name}/versions/{version}/samples.png": samples,
+        "/models/{name}/card": page("The champion's model card", "championCard", "text/html", [name]),
+        "/models/{name}/versions/{version}/card": page(
+            "A version's model card", "card", "text/html", _version_parameters()
+        ),
+        "/models/{name}/versions/{version}/card.md": page(
+            "A version's model card as Markdown", "cardText", "text/markdown", _version_parameters()
+        ),
     }
 
 

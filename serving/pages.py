@@ -10,7 +10,10 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
+from models.card import build_card
+from models.card_text import STYLE_HASH, to_html, to_markdown
 from models.errors import NotFound
+from models.repository import Repository
 from serving import catalogue
 from serving.openapi import document
 from serving.routes import IMMUTABLE, reference
@@ -36,6 +39,15 @@ DOCS = {
     "content-security-policy": STRICT["content-security-policy"].replace(
         "style-src 'self'", "style-src 'self' 'unsafe-inline'"
     ),
+}
+
+
+CARD = {
+    "content-security-policy": f"default-src 'none'; style-src '{STYLE_HASH}'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",  # judging and promoting change it
 }
 
 
@@ -74,7 +86,34 @@ def model_routes(service: Service) -> list[HTTPRouteHandler]:
             raise NotFound(f"{found} has no sample grid") from error
         return Response(body, media_type="image/png", headers={"cache-control": IMMUTABLE})
 
-    return [models, model, version, samples]
+    @get("/models/{name:str}/versions/{version:str}/card")
+    async def card(name: FromPath[str], version: FromPath[str]) -> Response[bytes]:
+        return _card(await asyncio.to_thread(_page_of, repository, reference(name, version)))
+
+    @get("/models/{name:str}/card")
+    async def champion_card(name: FromPath[str]) -> Response[bytes]:
+        return _card(await asyncio.to_thread(_page_of, repository, name))
+
+    @get("/models/{name:str}/versions/{version:str}/card.md")
+    async def card_text(name: FromPath[str], version: FromPath[str]) -> Response[bytes]:
+        body = await asyncio.to_thread(_text_of, repository, reference(name, version))
+        return Response(body, media_type="text/markdown", headers=CARD)
+
+    return [models, model, version, samples, card, champion_card, card_text]
+
+
+def _page_of(repository: Repository, asked: str) -> bytes:
+    return to_html(build_card(repository, repository.resolve(asked), public=True)).encode()
+
+
+def _card(page: bytes) -> Response[bytes]:
+    return Response(page, media_type="text/html", headers=CARD)
+
+
+def _text_of(repository: Repository, asked: str) -> bytes:
+    """Pictures are where the service has them; those that it has not are left to the page."""
+    card = build_card(repository, repository.resolve(asked), public=True)
+    return to_markdown(card, lambda picture: picture.name).encode()
 
 
 def page_routes() -> list[HTTPRouteHandler]:

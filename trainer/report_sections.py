@@ -7,13 +7,14 @@ from html import escape
 from pathlib import Path
 from statistics import median
 
+from models.closest import Neighbours
 from models.inventory import Inventory
 from models.pictures import Images
 from trainer.arguments import OPTIONS
 from trainer.progress import duration
 from trainer.report_curves import Plot, Scale, scale_of
 from trainer.report_pictures import Frame, picture
-from trainer.report_samples import STEPS, WALKS, Certainty, Neighbours
+from trainer.report_samples import STEPS, WALKS, Certainty
 from trainer.report_theory import Equilibrium, Relation
 from trainer.report_words import (
     CONFIDENT,
@@ -165,8 +166,8 @@ def nearest(told: Gathered) -> str:
     if told.neighbours is None:
         return _absent(title, told, "neighbours")
     columns = "".join(
-        f'<figure class="column"><img alt="sample of seed {n.seed} over its nearest training images" '
-        f'src="{picture(n.column)}"><figcaption>seed {n.seed}<br>{n.distance:.1f} levels</figcaption></figure>'
+        f'<figure class="column"><img alt="sample of seed {n.number} over its nearest training images" '
+        f'src="{picture(n.column)}"><figcaption>seed {n.number}<br>{n.distance:.1f} levels</figcaption></figure>'
         for n in told.neighbours.shown
     )
     body = (

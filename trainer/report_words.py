@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from models.closest import Neighbours
 from models.policy import Policy
 from trainer.progress import duration
-from trainer.report_samples import Certainty, Neighbours
+from trainer.report_samples import Certainty
 from trainer.report_theory import Relation
 from trainer.run_records import RunRecord
 

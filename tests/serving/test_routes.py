@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from models.promotion import promote
-from models.repository import Repository
+from models.repository import Repository, whoami
 from models.testkit import add_tiny_variant, promote_tiny, promoted_repository, publish_tiny
 from serving.app import create_app
 from serving.pages import STATIC
@@ -194,6 +194,21 @@ async def test_the_sample_grid(client):
     assert answer.headers["content-type"] == "image/png"
     assert answer.content.startswith(b"\x89PNG")
     assert (await client.get("/models/vector/versions/1/samples.png")).status_code == 404
+
+
+async def test_model_cards(client):
+    """The champion's by its name and by its number, as a page that may load nothing, and as Markdown."""
+    page = await client.get("/models/tiny/card")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<h1>tiny@2</h1>" in page.text
+    assert whoami() not in page.text
+    assert (await client.get("/models/tiny/versions/2/card")).text == page.text
+    text = await client.get("/models/tiny/versions/1/card.md")
+    assert text.headers["content-type"] == "text/markdown; charset=utf-8"
+    assert text.text.startswith("# tiny@1")
+    for path in ("nope/card", "tiny/versions/9/card", "tiny/versions/x/card.md"):
+        assert (await client.get(f"/models/{path}")).status_code == 404
 
 
 @pytest.mark.parametrize(

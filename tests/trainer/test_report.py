@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from genserve.cli import main
+from models.closest import NUM_SHOWN
 from models.datasets import load_dataset
 from models.errors import Invalid, NotFound
 from models.flips import mirrored
@@ -77,7 +78,7 @@ def test_a_page_tells_the_whole_run(trained: Path, tmp_path: Path, capsys: pytes
     assert "<code>g_channels</code></th><td>4</td><td>64</td>" in page
     assert re.search(r"splits: \d+ to train on, \d+ to choose a checkpoint by", page)
     assert page.count('class="card"') == 2
-    assert page.count('class="column"') == report_samples.NUM_SHOWN
+    assert page.count('class="column"') == NUM_SHOWN
 
 
 def test_a_page_needs_nothing_from_elsewhere(trained: Path) -> None:
@@ -226,7 +227,7 @@ def test_the_nearest_training_image_is_found(blobs: Path, monkeypatch: pytest.Mo
     height = SHAPE[0]
     for neighbour in found.shown:
         assert (neighbour.column[:height] == neighbour.column[height : 2 * height]).all()
-        assert (neighbour.column[:height] == train[neighbour.seed]).all()
+        assert (neighbour.column[:height] == train[neighbour.number]).all()
 
 
 def test_of_a_run_with_flips_mirrored_training_images_count(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
