@@ -13,7 +13,8 @@ from trainer.run_records import DEFAULTS, RunRecord, find_runs
 
 NOT_COMPARED = {"preset", "loss", "kimg", "threads", "snapshot_kimg"}  # a column of its own, or no matter
 COLUMNS = (
-    "run", "state", "kimg", "of", "data", "preset", "loss", "FD/Tr", "at kimg", "extractor", "images/s", "differs"
+    "run", "state", "kimg", "of", "data", "preset", "loss", "FD/Tr", "at kimg", "extractor", "images/s", "verdict",
+    "differs",
 )  # fmt: skip
 DAMAGED = "damaged"
 
@@ -67,6 +68,7 @@ def _row(record: RunRecord, varied: Sequence[str]) -> dict[str, object]:
         "at kimg": best,
         "extractor": score.extractor if score else None,
         "images/s": record.images_per_second,
+        "verdict": ", ".join(verdict.name for verdict in record.verdicts),
         "differs": " ".join(f"{name}={record.setting(name)}" for name in varied),
     }
 

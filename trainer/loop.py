@@ -4,6 +4,7 @@ import copy
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from models.manifest import Signature
 from models.pictures import grid
 from models.splits import Samples
 from trainer.ema import reestimate_statistics
-from trainer.finite import require_finite_weights
+from trainer.finite import Diverged, require_finite_weights
 from trainer.forecast import Forecast
 from trainer.network_parts import Generator
 from trainer.networks_vector import MlpGenerator
@@ -26,6 +27,7 @@ from trainer.scatter import scatter
 from trainer.schedule import Batches, batch_number, period_steps, turn
 from trainer.selection import Scorer, sample
 from trainer.state import Batch, State
+from trainer.watching import Watch
 
 if TYPE_CHECKING:
     from trainer.events import EventLog
@@ -47,6 +49,7 @@ class Trainer:
         meter: shows how it goes.
         scorer: measures snapshots on the validation split; None for data too small to measure.
         events: for TensorBoard; None for none.
+        watch: diagnoses the run; without one only its losses and gradients are looked at.
     """
 
     def __init__(
@@ -58,9 +61,11 @@ class Trainer:
         meter: Meter,
         scorer: Scorer | None,
         events: "EventLog | None" = None,
+        watch: Watch | None = None,
     ) -> None:
         self.state, self.samples, self.labels = state, samples, labels
         self.run_dir, self.meter, self.scorer, self.events = run_dir, meter, scorer, events
+        self.watch = watch or Watch(state, None, run_dir.stats())
         self.batches = Batches(len(samples), state.config)
         self.d_steps = period_steps(state.config.d_period, state.config, self.batches)
         self.g_steps = period_steps(state.config.g_period, state.config, self.batches)
@@ -75,8 +80,17 @@ class Trainer:
         """Train; says whether the run is done (and not stopped). Everything is saved either way.
 
         Raises:
-            Diverged: a value is not finite; the last checkpoint is kept, and nothing after it.
+            Diverged: a value is not finite; the last checkpoint is kept, and nothing after it but a line that says so.
         """
+        try:
+            return self._run()
+        except Diverged as error:
+            if self.meter.counting:
+                self._record(self.meter.report(self._kimg))
+            self._record(self.watch.fault(self._kimg, error.detail))
+            raise
+
+    def _run(self) -> bool:
         config = self.state.config
         began = time.monotonic()
         forecast = Forecast(self.state, self.d_steps + self.g_steps)
@@ -90,13 +104,12 @@ class Trainer:
             if text := forecast.after_step():
                 self.meter.say(text)
             if self._kimg >= next_tick:
-                self._record(self.meter.report(self._kimg))
+                self._tick()
                 next_tick = _next(self._kimg, tick)
             if self._kimg >= next_snapshot and not self.state.done:
                 self._snapshot()
                 next_snapshot = _next(self._kimg, config.snapshot_kimg)
-        if self.meter.counting:
-            self._record(self.meter.report(self._kimg))
+        self._tick()
         if self.state.done:
             self._snapshot()
         else:
@@ -111,7 +124,7 @@ class Trainer:
 
     def _shares(self, seconds: float) -> str:
         share = self.snapshot_seconds / seconds if seconds else 0.0
-        return f"{duration(seconds)}, {share:.1%} of them for snapshots and their scores"
+        return f"{duration(seconds)}, {share:.1%} of them for snapshots, scores and the diagnosis"
 
     def _step(self) -> None:
         state = self.state
@@ -132,6 +145,13 @@ class Trainer:
         position = d_step * config.batch_size
         return flip_half(np.asarray(samples, np.uint8), seed=config.seed, position=position)
 
+    def _tick(self) -> None:
+        """Means since the last tick, and a look at D, which changes nothing."""
+        if self.meter.counting:
+            began = time.monotonic()
+            self._record(self.watch.tick(self.meter.report(self._kimg)))
+            self.snapshot_seconds += time.monotonic() - began
+
     def _snapshot(self) -> None:
         """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state."""
         began = time.monotonic()
@@ -144,17 +164,21 @@ class Trainer:
             replace_file(self.run_dir.grid_path(self._kimg), png.encode(picture, level=9))
             if self.events is not None:
                 self.events.show(self._kimg, picture)
-        score = self.scorer.score(G_ema, signature) if self.scorer is not None else None
-        seconds = time.monotonic() - began
-        self._record(Stats(kimg=self._kimg, score=score, snapshot_seconds=seconds))
-        if score is not None:
+        stats, samples = Stats(kimg=self._kimg), None
+        if self.scorer is not None:
+            samples = sample(G_ema, signature, self.scorer.seeds)
+            score = self.scorer.score_samples(samples)
+            stats = Stats(kimg=self._kimg, score=score)
             self.meter.note = f"FD/Tr[{score.extractor}] {score.share:.4f} at {self._kimg:.0f}"
+        stats = self.watch.snapshot(stats, samples, G_ema)
+        self._record(msgspec.structs.replace(stats, snapshot_seconds=time.monotonic() - began))
         self._save()
         self.snapshot_seconds += time.monotonic() - began
         self.meter.begin(self._kimg)
 
     def _record(self, stats: Stats) -> None:
         self.run_dir.append_stats(stats)
+        self.meter.tell(self.watch.verdicts)
         if self.events is not None:
             self.events.record(stats)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import SupportsFloat, TextIO
 
+from trainer.diagnosis import Verdict
 from trainer.run_dir import Stats
 
 REDRAW_SECONDS = 1.0
@@ -35,6 +36,8 @@ class Meter:
         self.total_kimg, self.out, self.clock = total_kimg, out or sys.stderr, clock
         self.live = self.out.isatty()
         self.note = ""  # the last snapshot's score
+        self.verdict = ""  # the last diagnosis, by its short name
+        self._told: set[str] = set()
         self._drawn = clock()
         self._restart(0.0)
 
@@ -74,6 +77,14 @@ class Meter:
         self._restart(kimg)
         return stats
 
+    def tell(self, verdicts: Sequence[Verdict]) -> None:
+        """Show verdicts from now on; a new one is explained once, on a line of its own."""
+        for verdict in verdicts:
+            if verdict.alarm and verdict.name not in self._told:
+                self._told.add(verdict.name)
+                self.say(f"{verdict.name}: {verdict.evidence} Try: {verdict.advice}")
+        self.verdict = ", ".join(verdict.name for verdict in verdicts)
+
     def line(self, stats: Stats) -> str:
         """Statistics as a person reads them."""
         parts = [f"{stats.kimg:.1f}/{self.total_kimg:g} kimg"]
@@ -82,7 +93,7 @@ class Meter:
         if stats.images_per_second:
             left = (self.total_kimg - stats.kimg) * 1000 / stats.images_per_second
             parts.append(f"{stats.images_per_second:.0f} images/s  {duration(max(0.0, left))} left")
-        return "  ".join([*parts, self.note] if self.note else parts)
+        return "  ".join(filter(None, [*parts, self.verdict, self.note]))
 
     def say(self, text: str) -> None:
         """A line of its own."""

@@ -30,7 +30,9 @@ from trainer.training import prepare_torch
 
 PAGE_DIR = Path(__file__).parent / "report_page"
 REPORT_NAME = "report.html"
-COLUMNS = ("d_loss", "g_loss", "d_real", "d_fake", "d_norm", "g_norm", "images_per_second")
+COLUMNS = (
+    "d_loss", "g_loss", "d_real", "d_fake", "d_norm", "g_norm", "d_accuracy", "d_accuracy_seen", "images_per_second"
+)  # fmt: skip
 MOST_ROWS = 3000  # of the numbers under the cursor
 IMAGE_AXES = 3  # (H, W, C)
 T = TypeVar("T")

@@ -13,6 +13,7 @@ from models.pictures import Images
 from trainer.arguments import OPTIONS
 from trainer.progress import duration
 from trainer.report_curves import Plot, Scale, scale_of
+from trainer.report_diagnosis import diagnosis_section
 from trainer.report_pictures import Frame, picture
 from trainer.report_samples import STEPS, WALKS, Certainty
 from trainer.report_theory import Equilibrium, Relation
@@ -87,6 +88,11 @@ def header(told: Gathered) -> str:
     )
 
 
+def diagnosis(told: Gathered) -> str:
+    """What is the matter with the run, or that nothing is."""
+    return diagnosis_section(told.record)
+
+
 def overview(told: Gathered) -> str:
     """The samples, through time, beside the curve that says how good they are."""
     player, curve = _player(told), _scores(told)
@@ -109,6 +115,11 @@ def game(told: Gathered) -> str:
             ((at.shown, "equilibrium"),) if at else (), outputs_y,
         ),
         _curves(told, "Gradients", "norm over all weights", (("d_norm", "D", "d"), ("g_norm", "G", "g")), ()),
+        _curves(
+            told, "How often D is right", "of unseen and of training samples; it falls as G improves",
+            (("d_accuracy", "unseen", "d"), ("d_accuracy_seen", "training", "d faint")), ((0.5, "chance"),),
+            Scale(0.0, 1.0),
+        ),
     ]  # fmt: skip
     if not any(parts):
         return ""
@@ -235,7 +246,8 @@ def speed(told: Gathered) -> str:
 
 
 SECTIONS = (
-    header, overview, game, losses_against_quality, nearest, between_seeds, pick_by_eye, data, configuration, speed
+    header, diagnosis, overview, game, losses_against_quality, nearest, between_seeds, pick_by_eye, data, configuration,
+    speed,
 )  # fmt: skip
 
 

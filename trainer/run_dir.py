@@ -26,6 +26,7 @@ from models.errors import Invalid, NotFound, Refused
 from models.files import append_line, pretty_json, read_lines, replace_file
 from models.manifest import Classes
 from trainer.config import Config
+from trainer.signals import Checkup
 
 NEAR_KIMG = 0.5
 SNAPSHOT_NAME = re.compile(r"\d+\.\d{3}")
@@ -79,6 +80,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         images_per_second: real images shown.
         score: of the snapshot at this kimg; only on a snapshot's line.
         snapshot_seconds: that the snapshot took; likewise.
+        d_accuracy: of D on held-out samples, at the end of the tick (trainer.signals.Probe).
+        d_accuracy_seen: on training samples, likewise.
+        pull: of D on G, likewise.
+        checkup: of the snapshot's samples.
+        verdicts: on the run so far, by their names.
+        fault: why training ended here: what is not finite, and at which step.
     """
 
     kimg: float
@@ -91,6 +98,12 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     images_per_second: float | None = None
     score: Score | None = None
     snapshot_seconds: float | None = None
+    d_accuracy: float | None = None
+    d_accuracy_seen: float | None = None
+    pull: float | None = None
+    checkup: Checkup | None = None
+    verdicts: tuple[str, ...] = ()
+    fault: str | None = None
 
 
 class RunDir:

@@ -19,6 +19,8 @@ from models.errors import GenserveError, Invalid, NotFound
 from models.export_record import FILE_NAME, ExportRecord, read_export_record
 from models.files import read_lines
 from trainer.config import Config
+from trainer.diagnosis import Verdict, diagnose
+from trainer.signals import Line, ScoreRecord
 
 Setting = bool | int | float | str | None
 SNAPSHOT_NAME = re.compile(r"\d+\.\d{3}")
@@ -40,29 +42,6 @@ class RunFile(msgspec.Struct, frozen=True):
     shape: tuple[int, ...] = ()
     classes: ClassNames | None = None
     code_version: str = ""
-
-
-class ScoreRecord(msgspec.Struct, frozen=True):
-    """Of a snapshot, as trainer.run_dir.Score is written: FD, and FD as a share of the real features' variance."""
-
-    fd: float
-    share: float
-    extractor: str
-
-
-class Line(msgspec.Struct, frozen=True):
-    """Of stats.jsonl, as trainer.run_dir.Stats is written."""
-
-    kimg: float
-    d_loss: float | None = None
-    g_loss: float | None = None
-    d_real: float | None = None
-    d_fake: float | None = None
-    d_norm: float | None = None
-    g_norm: float | None = None
-    images_per_second: float | None = None
-    score: ScoreRecord | None = None
-    snapshot_seconds: float | None = None
 
 
 class RunRecord:
@@ -108,6 +87,11 @@ class RunRecord:
         """The kimg of every snapshot that is kept, ascending."""
         names = (path.stem for path in (self.path / "snapshots").glob("*.pt"))
         return sorted(float(name) for name in names if SNAPSHOT_NAME.fullmatch(name))
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What is the matter with the run, by the rules of today."""
+        return diagnose(self.lines, str(self.setting("loss")))
 
     @property
     def kimg(self) -> float:

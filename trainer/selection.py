@@ -40,7 +40,11 @@ class Scorer:
 
     def score(self, G_ema: Generator, signature: Signature) -> Score:
         """FD of a generator in eval mode, and FD as a share of the real features' total variance."""
-        fakes = moments(self.extractor.features(sample(G_ema, signature, self.seeds)))
+        return self.score_samples(sample(G_ema, signature, self.seeds))
+
+    def score_samples(self, samples: Samples) -> Score:
+        """The same of samples that are drawn already, of the scorer's seeds."""
+        fakes = moments(self.extractor.features(samples))
         fd = frechet_distance(fakes, self.reals)
         return Score(fd=fd, share=fd / self.total_variance, extractor=self.extractor.label)
 

@@ -23,12 +23,14 @@ from trainer.config import Config
 from trainer.loop import Trainer
 from trainer.network_parts import stages
 from trainer.progress import Meter
+from trainer.retraining import Reals
 from trainer.run_data import load_data
 from trainer.run_dir import Run, RunDir
 from trainer.schedule import Batches
 from trainer.selection import make_scorer
 from trainer.signatures import classes_of
 from trainer.state import State
+from trainer.watching import Watch, make_examiner
 
 if TYPE_CHECKING:
     from trainer.events import EventLog
@@ -80,8 +82,10 @@ def _train(run_dir: RunDir, run: Run, data: Dataset) -> bool:
         return True
     print("\n".join(data.inventory.lines()), file=sys.stderr)
     labels = split.labels if run.config.conditional else None
+    scorer = make_scorer(data)
+    watch = Watch(state, make_examiner(data, Reals(samples, labels), scorer, standard), run_dir.stats())
     with _events(run, run_dir, state) as events:
-        trainer = Trainer(state, samples, labels, run_dir, Meter(run.config.kimg), make_scorer(data), events)
+        trainer = Trainer(state, samples, labels, run_dir, Meter(run.config.kimg), scorer, events, watch)
         shape = " x ".join(str(extent) for extent in run.shape)
         with _stopping_on_signals(trainer.stop):
             told = f"{len(samples)} training {data.kind}s of {shape}"

@@ -62,7 +62,7 @@ def test_what_snapshots_took_is_kept_and_said(tmp_path: Path, tiny: Config, caps
     seconds = [line.snapshot_seconds for line in RunDir(tmp_path / "run").stats() if line.snapshot_seconds is not None]
     assert len(seconds) == 2
     assert all(value > 0 for value in seconds)
-    assert "of them for snapshots and their scores" in capsys.readouterr().err
+    assert "of them for snapshots, scores and the diagnosis" in capsys.readouterr().err
 
 
 def test_a_line_of_its_own_ends_the_live_one() -> None:

@@ -26,7 +26,8 @@ from trainer.report_curves import Plot, Scale, scale_of, thinned
 from trainer.report_pictures import frames
 from trainer.report_theory import equilibrium, relations
 from trainer.run_dir import RunDir, Score, Stats
-from trainer.run_records import Line, RunRecord
+from trainer.run_records import RunRecord
+from trainer.signals import Line
 
 NASTY = '<script>alert("&")</script>'
 
@@ -72,7 +73,7 @@ def test_a_page_tells_the_whole_run(trained: Path, tmp_path: Path, capsys: pytes
     assert f"{output}: 0." in capsys.readouterr().out
     page = output.read_text()
     sections = re.findall(r'<section (?:class="\w+" )?id="(\w+)"', page)
-    assert sections == ["samples", "game", "neighbours", "walks", "pick", "data", "configuration", "speed"]
+    assert sections == ["diagnosis", "samples", "game", "neighbours", "walks", "pick", "data", "configuration", "speed"]
     assert "Exported is the snapshot at 0.32 kimg, picked by a person" in page
     assert f"genserve export {trained} --checkpoint 0.64 --reason" in page
     assert "<code>g_channels</code></th><td>4</td><td>64</td>" in page
@@ -290,7 +291,8 @@ def test_runs_are_listed_best_first(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["runs", str(tmp_path)]) == 0
     header, first, second = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["run", "state", "kimg"]
-    assert re.search(r"/b +done +10 +10 +fashion-mnist .* 0\.2000 +10 +e@1 +50 +r1_gamma=1\.0$", first)
+    assert re.search(r"/b +done +10 +10 +fashion-mnist .* 0\.2000 +10 +e@1 +50 +not enough seen yet", first)
+    assert first.endswith("r1_gamma=1.0")
     assert second.endswith("r1_gamma=0.1")
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "config.json").write_text("{")

@@ -4,7 +4,7 @@ const numbers = JSON.parse(document.getElementById("numbers").textContent);
 const all = (selector) => [...document.querySelectorAll(selector)];
 const NAMES = {
   d_loss: "D", g_loss: "G", d_real: "D(x)", d_fake: "D(G(z))", d_norm: "D", g_norm: "G",
-  images_per_second: "images/s", share: "FD/Tr",
+  d_accuracy: "unseen", d_accuracy_seen: "training", images_per_second: "images/s", share: "FD/Tr",
 };
 
 function nearest(values, wanted) {

@@ -1,0 +1,68 @@
+"""The report's section on what is the matter with a run: verdicts, evidence, what to try, and since when."""
+
+from collections.abc import Sequence
+from html import escape
+from itertools import groupby
+from typing import NamedTuple
+
+from trainer.report_curves import Plot, Scale
+from trainer.report_words import about
+from trainer.run_records import RunRecord
+from trainer.signals import Line
+
+COLUMNS = (("coverage", "coverage", "fd"), ("recall", "recall", "g"), ("copies", "copies", "d"))  # of checkups
+MEANING = (
+    "Coverage is the share of real samples with a generated one in their neighbourhood, recall the share that lies "
+    "among generated ones; copies are samples far nearer to one training sample than to any other."
+)
+
+
+class Span(NamedTuple):
+    """What was said of a run, and from where to where, in kimg."""
+
+    names: tuple[str, ...]
+    first: float
+    last: float
+
+
+def spans(lines: Sequence[Line]) -> list[Span]:
+    """The run in stretches of the same verdicts, as they were given while it trained."""
+    told = [line for line in lines if line.verdicts]
+    stretches = (list(group) for _, group in groupby(told, key=lambda line: line.verdicts))
+    return [Span(stretch[0].verdicts, stretch[0].kimg, stretch[-1].kimg) for stretch in stretches]
+
+
+def diagnosis_section(record: RunRecord) -> str:
+    """Every verdict of today with its evidence, those of before, and the signals of the samples."""
+    cards = "".join(
+        f'<article class="verdict{" alarm" if verdict.alarm else ""}"><h3>{escape(verdict.name)}</h3>'
+        f"<p>{escape(verdict.evidence)}</p>{_advice(verdict.advice)}</article>"
+        for verdict in record.verdicts
+    )
+    return f'<section id="diagnosis"><h2>Diagnosis</h2>{cards}{_before(record.lines)}{_samples(record)}</section>'
+
+
+def _advice(advice: str) -> str:
+    return f"<p><b>Try</b> {escape(advice)}</p>" if advice else ""
+
+
+def _before(lines: Sequence[Line]) -> str:
+    stretches = spans(lines)
+    if len(stretches) < 2:
+        return ""
+    words = [f"{' and '.join(span.names)} from {about(span.first)}" for span in stretches]
+    return f'<p class="note">Through the run, in kimg: {escape("; ".join(words))}.</p>'
+
+
+def _samples(record: RunRecord) -> str:
+    """Coverage, recall and copies over kimg; "" before two checkups."""
+    found = [(line.kimg, line.checkup) for line in record.lines if line.checkup is not None]
+    if len(found) < 2:
+        return ""
+    plot = Plot(Scale(0.0, max(record.kimg, 1e-3)), Scale(0.0, 1.0), "kimg")
+    for column, name, style in COLUMNS:
+        plot.line([kimg for kimg, _ in found], [getattr(checkup, column) for _, checkup in found], style, name)
+    return (
+        '<figure class="chart"><figcaption><b>What samples are like</b> <small>of the averaged generator, at snapshots'
+        f'</small></figcaption>{plot.html()}<p class="note">{MEANING}</p></figure>'
+    )
