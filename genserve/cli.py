@@ -76,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "publish", "genserve.publishing:publish", "add a generator to the repository", _publish)
     _add(commands, "evaluate", "genserve.judging:evaluate", "measure a version on the validation split", _evaluate)
     _add(commands, "gate", "genserve.judging:gate", "judge a version on the gate split; keeps the verdict", _gate)
+    _add(commands, "policy", "genserve.judging:policy", "print what a model is judged by", _policy)
     _add(commands, "optimize", "genserve.optimizing:optimize", "make faster variants for this machine", _optimize)
     _add(commands, "promote", "genserve.promoting:promote", "make a judged version the champion", _promote)
     _add(commands, "rollback", "genserve.promoting:rollback", "return to the champion before", _rollback)
@@ -129,6 +130,11 @@ def _publish(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--licence", help="of the data it was trained on")
     parser.add_argument("--why", help="a note for the history")
+
+
+def _policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a model")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _card(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,15 @@
-"""`genserve evaluate` and `genserve gate`. Knows nothing of how anything is measured."""
+"""`genserve evaluate`, `genserve gate` and `genserve policy`. Knows nothing of how anything is measured."""
 
 import argparse
+import json
 
 import msgspec
 
 from genserve.context import readable_repository, writable_repository
+from genserve.table import print_table
 from models import judge
 from models.extractors import Progress as Advance
+from models.policies import FILE_NAME, Thresholds, effective_policy, read_policies
 from models.progress import Progress
 from models.report import format_report, format_verdict
 
@@ -27,6 +30,34 @@ def gate(args: argparse.Namespace) -> int:
     verdict = judge.run_gate(repository, version, progress=_stage)
     print(_json(verdict) if args.json else format_verdict(version.name, verdict))
     return 0 if verdict.decision == "pass" else 1
+
+
+def policy(args: argparse.Namespace) -> int:
+    """Print what a model is judged by, and where each threshold comes from."""
+    repository = readable_repository()
+    kind = repository.require(args.name)[-1].manifest().kind
+    effective = effective_policy(repository, args.name, kind)
+    reference, file = repository.reference(args.name), read_policies(repository.root)
+    tables: list[tuple[str, Thresholds]] = [
+        (f"{FILE_NAME} [models.{args.name}]", file.models.get(args.name, {})),
+        ("as published", reference.policy if reference else {}),
+        (f"{FILE_NAME} [{kind}]", file.kinds.get(kind, {})),
+        (FILE_NAME, file.every),
+    ]
+    rows: list[dict[str, object]] = [
+        {
+            "threshold": name,
+            "value": value,
+            "from": next((place for place, table in tables if name in table), "default"),
+        }
+        for name, value in effective.as_dict().items()
+    ]
+    if args.json:
+        print(json.dumps({"name": args.name, "hash": effective.hash, "thresholds": rows}, indent=2))
+        return 0
+    print_table(rows)
+    print(f"\nhash {effective.hash}")
+    return 0
 
 
 def _stage(name: str, total: int) -> Advance:

@@ -154,8 +154,8 @@ def _judgement(verdict: Verdict | None, count: int) -> Section:
     against = "no champion was there" if verdict.champion is None else f"against the champion then, @{verdict.champion}"
     told = (
         f"{verdict.decision.upper()}, {_when(verdict.created)} UTC, {against}; {verdict.policy.get('num_fake')} "
-        f"samples of the file that is served, on data that nothing else ever opened. Features: {verdict.extractor}. Policy "
-        f"{verdict.policy_hash[:12]}.{f' The version was judged {count} times.' if count > 1 else ''}"
+        f"samples of the file that is served, on data that nothing else ever opened. Features: {verdict.extractor}. "
+        f"Policy {verdict.policy_hash[:12]}.{f' The version was judged {count} times.' if count > 1 else ''}"
     )
     blocks: list[Block] = [Paragraph(told), *map(Paragraph, verdict.reasons), number_table(verdict.numbers)]
     return Section("Judgement", blocks)

@@ -25,6 +25,7 @@ from models.manifest import Signature
 from models.measures import Comparison, Floor, Measures, Parity
 from models.measuring import Measured, draw_fakes, measure, measure_distance, measure_floor
 from models.opening import open_unchecked
+from models.policies import effective_policy
 from models.policy import Policy, make_policy
 from models.records import Number, Reference, Verdict
 from models.reference import RealFeatures, Stage, cache_folder
@@ -196,7 +197,7 @@ def run_gate(
     Args:
         repository: the one it lies in; it is written to.
         version: what to judge.
-        policy: thresholds; None for those of its reference.json.
+        policy: thresholds; None for those of the repository's policy.toml and of its reference.json.
         num_fake: samples to draw, in place of the policy's.
         cache: folder for features of real data; None for the usual one.
         progress: told each stage of the work and how far it is.
@@ -209,7 +210,8 @@ def run_gate(
     champion = champion_besides(repository, version)
     reference = _reference(repository, version)
     reals = open_reference(reference, cache=cache or cache_folder())
-    policy = _policy(policy or make_policy(reference.policy), num_fake)
+    kind = version.manifest().kind
+    policy = _policy(policy or effective_policy(repository, version.name, kind), num_fake)
     generator, parity = open_generator(version, reals.dataset)
     others = [_open_rival(role, other, reals.dataset) for role, other in rivals(repository, version, reals, champion)]
     measured = measure(generator, reals, "gate", policy, salt=generator.digest, stage=progress)

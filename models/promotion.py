@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from models.errors import Invalid, LoadError, Refused
 from models.generator import sha256
+from models.policies import check_policy
 from models.records import Event, Verdict, promised_variants
 from models.repository import Repository, Version, now, whoami
 from models.variants import best_variants, find_variant
@@ -36,8 +37,9 @@ def promote(
         The event that was recorded.
 
     Raises:
-        Refused: its file was changed, it has no passing verdict over this very file against the present champion, or
-            it is the champion already with these variants; or a variant that was named has not passed.
+        Refused: its file was changed, it has no passing verdict over this very file against the present champion under
+            the policy of now, or it is the champion already with these variants; or a variant that was named has not
+            passed.
         Invalid: a variant is for another provider.
         NotFound: no such variant.
     """
@@ -159,4 +161,6 @@ def _allowing_verdict(repository: Repository, version: Version, champion: int | 
         then = "no champion" if verdict.champion is None else f"champion {verdict.champion}"
         present = "none" if champion is None else str(champion)
         raise Refused(f"{version} was judged against {then}, the champion now is {present}: gate it again")
+    if champion != version.number:
+        check_policy(repository, version.name, version.manifest().kind, verdict)
     return verdict

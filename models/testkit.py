@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models import golden
 from models.generator import Generator
 from models.manifest import Classes, Kind, Manifest, Prior, Signature, stamp
+from models.policies import effective_policy
 from models.promotion import promote
 from models.publish import publish
 from models.records import Number, Verdict
@@ -84,15 +85,16 @@ def _finish(signature: Signature, last: str) -> list[onnx.NodeProto]:
 
 
 def fake_verdict(version: Version, manifest: Manifest, *, champion: int | None = None, passed: bool = True) -> Verdict:
-    """A verdict that nobody measured, for tests of what reads verdicts."""
+    """A verdict that nobody measured, under the policy of now, for tests of what reads verdicts."""
+    policy = effective_policy(Repository(version.path.parent.parent), version.name, manifest.kind)
     return Verdict(
         version=version.number,
         digest=manifest.digest,
         decision="pass" if passed else "fail",
         reasons=() if passed else ("FD_inf[fake@0000] 9.0 > 1.0",),
         numbers={"FD_inf[fake@0000]": Number(value=0.5, low=0.4, high=0.6, threshold=1.0, passed=passed)},
-        policy={},
-        policy_hash="0" * 64,
+        policy=policy.as_dict(),
+        policy_hash=policy.hash,
         champion=champion,
         champion_digest=None,
         reference="0" * 64,
