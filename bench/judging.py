@@ -1,38 +1,39 @@
-"""What the gate sees: real images made worse in known ways, judged as fakes. Knows no generator.
+"""What the gate sees of known faults: each at three strengths, what it measures, and what refuses it.
 
     python -m bench.judging [--extractor E] [--json FILE]
 
-The fakes are Fashion-MNIST's validation images, noised, blurred, thinned by a class, replaced by training images or
-repeated; they are held against the gate split under the default policy. Nothing is promoted by it.
+The fakes are bench.known_bad's, made of Fashion-MNIST's validation images and of the model that ships; they are held
+against the gate split under the default policy, and against the shipped model where the comparison is meant for them.
+Nothing is promoted by it.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
+from bench.known_bad import Broken, Case, Faults, Samples
 from bench.machine import describe
-from models.datasets import Split, load_dataset
+from models.datasets import Dataset, load_dataset
 from models.extractors import resolve_extractor
+from models.frechet import difference
 from models.gate import gate
-from models.measures import Measures, Parity
-from models.measuring import Fakes, measure_fakes, measure_floor
+from models.measures import Comparison, Measures, Parity
+from models.measuring import Fakes, Measured, measure_fakes, measure_floor
 from models.policy import Policy
 from models.reference import RealFeatures, cache_folder
 
-Images = NDArray[np.uint8]  # [N, H, W, C]
-
-MISSING_CLASS = 3
-HEADER = f"{'fakes':<24}{'FD/Tr':>8}{'prec.':>8}{'recall':>8}{'cover.':>8}{'replay':>8}{'pixels':>8}  refused by"
+ZOO = Path(__file__).parent.parent / "models" / "zoo" / "fashion-mnist"
+HEADER = f"{'fakes':<40}{'FD/Tr':>8}{'prec.':>8}{'recall':>8}{'cover.':>8}{'replay':>8}{'pixels':>8}  refused by"
+PARITY = Parity(ok=True, detail="not a file")
+SHIPPED = "the shipped model"
 
 
 def main() -> None:
-    """Judge every ladder rung, print the table, keep the figures."""
+    """Judge every fault, print the table, keep the figures."""
     parser = argparse.ArgumentParser(description="What the gate sees of known faults.")
     parser.add_argument("--extractor", help="a name or a folder (default: the data set's own)")
     parser.add_argument("--json", type=Path, help="keep the figures here")
@@ -44,42 +45,42 @@ def main() -> None:
     print(describe(), extractor.label, HEADER, sep="\n")
     print(_row("training images (floor)", floor.measures, ""))
     figures = [{"fakes": "floor", **_figures(floor.measures), "refused": ""}]
-    for name, make in rungs(dataset.split("validation"), dataset.split("train")).items():
-        samples = make()
-        fakes = Fakes(extractor.extract(samples), None, None, samples[: policy.num_neighbours])
-        measures = measure_fakes(fakes, reals, "gate", policy).measures
-        decision = gate(measures, floor, [], policy, Parity(ok=True, detail="real images"))
+    champion: Measured | None = None
+    for case in all_cases(dataset):
+        samples = case.make()
+        names = dataset.class_names if samples.asked is not None else None
+        fakes = Fakes(extractor.extract(samples.images), samples.asked, names, samples.images[: policy.num_neighbours])
+        found = measure_fakes(fakes, reals, "gate", policy)
+        champion = champion or (found if case.fault == SHIPPED else None)
+        others = [_against(found, champion)] if "G2" in case.gates and champion is not None else []
+        decision = gate(found.measures, floor, others, policy, PARITY)
         refused = ", ".join(sorted({reason.split()[0] for reason in decision.reasons}))
-        print(_row(name, measures, refused or decision.decision), flush=True)
-        figures.append({"fakes": name, **_figures(measures), "refused": refused})
+        name = f"{case.fault}, {case.strength}".strip(", ")
+        missed = "" if not case.gates or case.gates & set(refused.split(", ")) else "   NOT BY WHAT IS MEANT FOR IT"
+        print(_row(name, found.measures, (refused or decision.decision) + missed), flush=True)
+        figures.append({"fakes": name, **_figures(found.measures), "refused": refused})
     if args.json:
         document = {"machine": describe(), "extractor": extractor.label, "rungs": figures}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def rungs(validation: Split, train: Split) -> dict[str, Callable[[], Images]]:
-    """The ladder by name; each rung makes its fakes, the same every time."""
-    images: Images = validation.samples.astype(np.uint8)
-    train_images: Images = train.samples.astype(np.uint8)
-    labels = validation.labels
-    rng = np.random.RandomState(0)
-    others = labels != MISSING_CLASS
-    half = others | (rng.random_sample(len(images)) < 0.5)
-    noise = rng.normal(0, 20, images.shape)
+def all_cases(dataset: Dataset) -> Iterator[Case]:
+    """What is sound first, then every fault."""
+    validation, train = dataset.split("validation"), dataset.split("train")
+    images, labels = np.asarray(validation.samples, np.uint8), validation.labels
+    assert labels is not None
+    newest = max(ZOO.glob("*/model.onnx"), key=lambda path: int(path.parent.name))
+    broken = Broken(newest.read_bytes(), len(images))
+    yield Case(SHIPPED, "", frozenset(), broken.sound)
+    yield Case("validation images", "", frozenset(), lambda: Samples(images))
+    yield Case("validation images", "classes asked for", frozenset(), lambda: Samples(images, labels))
+    yield from Faults(images, labels, np.asarray(train.samples, np.uint8))
+    yield from broken
 
-    def replay(count: int) -> Images:
-        return np.concatenate([train_images[:count], images[count:]])
 
-    return {
-        "validation images": lambda: images,
-        "noise, sd 20 levels": lambda: np.clip(images + noise, 0, 255).astype(np.uint8),
-        "blur, sd 0.8 pixels": lambda: gaussian_filter(images.astype(float), (0, 0.8, 0.8, 0)).round().astype(np.uint8),
-        "one class missing": lambda: images[others],
-        "half a class missing": lambda: images[half],
-        "5 % training images": lambda: replay(len(images) // 20),
-        "10 % training images": lambda: replay(len(images) // 10),
-        "50 images repeated": lambda: images[:50][rng.randint(0, 50, len(images))],
-    }
+def _against(found: Measured, champion: Measured) -> Comparison:
+    delta, se = difference(found.frechet, champion.frechet)
+    return Comparison(role="champion", version=1, digest="", fd_inf=champion.frechet.fd_inf, delta=delta, se=se)
 
 
 def _figures(measures: Measures) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _row(name: str, measures: Measures, refused: str) -> str:
     figures = _figures(measures)
     keys = ("fd_share", "precision", "recall", "coverage", "replay", "pixel_replay")
     cells = ["" if figures[key] is None else f"{figures[key]:.4f}" for key in keys]
-    return f"{name:<24}{''.join(f'{cell:>8}' for cell in cells)}  {refused}"
+    return f"{name:<40}{''.join(f'{cell:>8}' for cell in cells)}  {refused}"
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def _floors(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check
 
 
 def _classes(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
-    """G4: no class below 0.3 of its real share; classes asked for are recognised about as often as real ones."""
+    """G4: no class below half of its real share; classes asked for are recognised about as often as real ones."""
     if floor.class_shares is not None and floor.class_names is not None:
         shares = candidate.class_shares or (math.nan,) * len(floor.class_names)
         for name, value, real in zip(floor.class_names, shares, floor.class_shares, strict=True):

@@ -39,7 +39,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_precision: float = 0.80
     min_recall: float = 0.45
     min_coverage: float = 0.60
-    min_class_share: float = 0.3
+    min_class_share: float = 0.5
     max_class_accuracy_loss: float = 0.05
     max_replay: float = 0.02
 
