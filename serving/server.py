@@ -53,7 +53,8 @@ def serve(arguments: argparse.Namespace | None = None, environment: Mapping[str,
         log.warning("the model repository does not exist yet: nothing can be served", root=str(repository.root))
     elif not repository.names():
         log.warning("the repository is empty: nothing can be served before a promotion", root=str(repository.root))
-    listening = [listen(settings.host, settings.port, "GENSERVE_PORT")]
+    said = "--port" if getattr(arguments, "port", None) is not None else "GENSERVE_PORT"
+    listening = [listen(settings.host, settings.port, said)]
     if settings.metrics_port is not None:
         listening.append(listen(settings.host, settings.metrics_port, "GENSERVE_METRICS_PORT"))
     for place, sock in zip(("serving", "metrics"), listening, strict=False):

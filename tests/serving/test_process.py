@@ -1,5 +1,6 @@
 """A server as a process: signals, restarts, clients that leave, hostile connections, a Redis that two share."""
 
+import argparse
 import concurrent.futures
 import contextlib
 import socket
@@ -244,8 +245,12 @@ def test_a_wrong_setting_or_a_taken_port_ends_the_start(models, start, monkeypat
     monkeypatch.setattr("serving.server.configure_logging", lambda settings: None)  # this process logs for pytest
     with pytest.raises(SettingsError, match="GENSERVE_PROT"):
         serve(None, {"GENSERVE_PROT": "1"})
+    taken = start().port
     with pytest.raises(SettingsError, match="GENSERVE_PORT: cannot listen"):
-        serve(None, {"GENSERVE_PORT": str(start().port), "GENSERVE_MODELS": str(models)})
+        serve(None, {"GENSERVE_PORT": str(taken), "GENSERVE_MODELS": str(models)})
+    arguments = argparse.Namespace(host=None, port=taken, models=str(models), config=None)
+    with pytest.raises(SettingsError, match="--port: cannot listen"):
+        serve(arguments, {})
     with pytest.raises(SettingsError, match="CUDAExecutionProvider"):
         serve(None, {"GENSERVE_PROVIDERS": "cuda"})
 
