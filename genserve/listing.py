@@ -9,6 +9,7 @@ import msgspec
 from genserve.context import readable_repository
 from genserve.table import print_table
 from models.errors import GenserveError
+from models.labels import is_distance
 from models.records import Event, Verdict
 from models.repository import Repository, Version
 from models.runtime import short_name
@@ -106,7 +107,7 @@ def _variant_row(variant: Variant) -> dict[str, object]:
 def _distance(verdict: Verdict) -> str:
     """The verdict's FD_inf with its extractor."""
     for name, number in verdict.numbers.items():
-        if name.startswith("FD_inf["):
+        if is_distance(name, "FD_inf"):
             return f"{name} {number.value:.3g}"
     return ""
 

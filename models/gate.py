@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from models.labels import distance
 from models.measures import Comparison, Floor, Measures, Parity
 from models.neighbours import Replay
 from models.policy import Policy
@@ -26,7 +27,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         gate: "G0" .. "G5"; "" for a number that is reported only.
-        name: of the measure, with its extractor: "FD_inf[fashion-cnn@1a2b]".
+        name: of the measure, with its extractor: "FD_inf[fashion-cnn@1a2b]"; see models.labels for FID.
         value: measured.
         low: of its interval.
         high: of its interval; what is compared, where there is one and small is good.
@@ -147,14 +148,14 @@ def _quality(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Chec
     """G1: (FD_inf + 1.645 SE) / Tr S_real."""
     label, real, scale = candidate.extractor, floor.measures, candidate.trace_real
     interval = 1.96 * candidate.se
-    yield Check(gate="", name=f"FD[{label}]", value=candidate.fd, real=real.fd)
+    yield Check(gate="", name=distance("FD", label), value=candidate.fd, real=real.fd)
     yield Check(
-        gate="", name=f"FD_inf[{label}]", value=candidate.fd_inf, real=real.fd_inf,
+        gate="", name=distance("FD_inf", label), value=candidate.fd_inf, real=real.fd_inf,
         low=candidate.fd_inf - interval, high=candidate.fd_inf + interval,
     )  # fmt: skip
     upper = (candidate.fd_inf + policy.z_one_sided * candidate.se) / scale
     yield _at_most(
-        "G1", f"FD_inf/Tr[{label}]", candidate.fd_inf / scale, upper, policy.max_fd, real=real.fd_inf / scale
+        "G1", distance("FD_inf/Tr", label), candidate.fd_inf / scale, upper, policy.max_fd, real=real.fd_inf / scale
     )
     interval = 1.96 * candidate.kid_se
     yield Check(
@@ -168,7 +169,7 @@ def _no_worse(candidate: Measures, comparisons: Sequence[Comparison], policy: Po
     for other in comparisons:
         margin = max(policy.margin_relative * other.fd_inf, policy.margin_absolute * candidate.trace_real)
         upper = other.delta + policy.z_one_sided * other.se
-        name = f"FD_inf[{candidate.extractor}] - {other.role} @{other.version}'s"
+        name = f"{distance('FD_inf', candidate.extractor)} - {other.role} @{other.version}'s"
         yield _at_most("G2", name, other.delta, upper, margin)
 
 

@@ -1,6 +1,7 @@
 """Which versions a candidate is compared with: the champion and the best ever promoted. Measures nothing."""
 
 from models.errors import LoadError, NotFound, Refused
+from models.labels import distance
 from models.records import Event, Verdict
 from models.reference import RealFeatures
 from models.repository import Repository, Version
@@ -33,7 +34,7 @@ def rivals(
     Raises:
         LoadError: the history names a version or a verdict that is not there.
     """
-    name = f"FD_inf[{reals.extractor.label}]"
+    name = distance("FD_inf", reals.extractor.label)
     promoted: dict[Version, float] = {}
     for event in repository.history(version.name):
         if event.event != "promoted" or event.verdict is None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from models.errors import LoadError, NotFound
+from models.labels import Form, is_distance
 from models.manifest import Manifest
 from models.records import Verdict
 from models.repository import Repository, Version
@@ -67,11 +68,12 @@ def describe_version(repository: Repository, live: Models, version: Version) -> 
 
 def verdict_fd(verdict: Verdict | None) -> tuple[str, float] | None:
     """(extractor, value) of a verdict's Fréchet distance; None where it has none."""
-    for prefix in ("FD[", "FD_inf["):
-        for name, number in (verdict.numbers if verdict else {}).items():
-            if name.startswith(prefix) and name.endswith("]"):
-                return name.removeprefix(prefix).removesuffix("]"), number.value
-    return None
+    if verdict is None:
+        return None
+    forms: tuple[Form, ...] = ("FD", "FD_inf")
+    found = (number.value for form in forms for name, number in verdict.numbers.items() if is_distance(name, form))
+    value = next(found, None)
+    return None if value is None else (verdict.extractor, value)
 
 
 def _public(manifest: Manifest) -> dict[str, Any]:

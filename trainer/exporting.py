@@ -9,6 +9,7 @@ import msgspec
 from models.errors import Invalid
 from models.export_record import MODEL_NAME, ExportRecord, parity_path, record_path
 from models.files import pretty_json, replace_file
+from models.labels import distance
 from trainer.network_parts import Generator
 from trainer.networks import make_generator
 from trainer.onnx_export import Servable, parity, to_onnx
@@ -50,7 +51,8 @@ def choose(run_dir: RunDir, kimg: float | None, why: str | None, scores: dict[fl
         return Choice(last, "default", "the last snapshot: the validation split is too small or too uniform to measure")
     best = min(there, key=lambda k: (scores[k].share, -k))
     score = scores[best]
-    reason = f"lowest of {len(there)} snapshots: FD/Tr[{score.extractor}] {score.share:.4f} on the validation split"
+    measure = f"{distance('FD/Tr', score.extractor)} {score.share:.4f}"
+    reason = f"lowest of {len(there)} snapshots: {measure} on the validation split"
     return Choice(best, "validation FD", reason)
 
 

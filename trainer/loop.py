@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models import png
 from models.files import replace_file
 from models.flips import flip_half
+from models.labels import distance
 from models.manifest import Signature
 from models.pictures import grid
 from models.splits import Samples
@@ -169,7 +170,7 @@ class Trainer:
             samples = sample(G_ema, signature, self.scorer.seeds)
             score = self.scorer.score_samples(samples)
             stats = Stats(kimg=self._kimg, score=score)
-            self.meter.note = f"FD/Tr[{score.extractor}] {score.share:.4f} at {self._kimg:.0f}"
+            self.meter.note = f"{distance('FD/Tr', score.extractor)} {score.share:.4f} at {self._kimg:.0f}"
         stats = self.watch.snapshot(stats, samples, G_ema)
         self._record(msgspec.structs.replace(stats, snapshot_seconds=time.monotonic() - began))
         self._save()

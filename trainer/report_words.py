@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.closest import Neighbours
+from models.labels import distance
 from models.policy import Policy
 from trainer.progress import duration
 from trainer.report_samples import Certainty
@@ -73,7 +74,7 @@ def _how_good(record: RunRecord, choice: Chosen | None, sure: Certainty | None) 
         return ["No snapshot was scored: none was reached, or the validation split is too small to measure."]
     scores = record.scores
     first, last = next(iter(scores)), next(reversed(scores))
-    measure = f"FD/Tr[{scores[best].extractor}]"
+    measure = distance("FD/Tr", scores[best].extractor)
     came = "" if first == best else f", down from {scores[first].share:.4f} at {about(first)}"
     below = "below" if scores[best].share <= GATE_LIMIT else "above"
     told = [
