@@ -38,7 +38,7 @@ def _closest(repository: Repository, version: Version) -> bytes | None:
     if reference is None or manifest.kind != "image":
         return None
     try:
-        reals = open_reference(reference)
+        reals = open_reference(reference, repository=repository.root)
     except GenserveError:
         return None
     return closest_picture(Generator.open(version.model_path), reals)

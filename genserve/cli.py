@@ -17,7 +17,8 @@ from models.errors import GenserveError
 from models.version import code_version
 from serving.arguments import add_serve_arguments
 from trainer.arguments import add_export_arguments, add_train_arguments
-from trainer.extractor_arguments import add_extractor_arguments
+from trainer.extractor_arguments import add_import_arguments, add_ladder_arguments
+from trainer.extractor_arguments import add_train_arguments as add_extractor_arguments
 from trainer.report_arguments import add_report_arguments
 from trainer.saddle_arguments import add_saddle_arguments
 
@@ -92,8 +93,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     extractor = commands.add_parser("extractor", help="feature extractors, which judging measures with")
     inner = extractor.add_subparsers(metavar="COMMAND", required=True)
-    train = "trainer.extractor:train_extractor"
-    _add(inner, "train", train, "train one on a labelled data set", add_extractor_arguments)
+    _add(inner, "train", "genserve.extracting:train", "train one on images, and try it", add_extractor_arguments)
+    _add(
+        inner, "import-inception", "genserve.extracting:import_inception",
+        "make the one that FID is defined by from its weights", add_import_arguments,
+    )  # fmt: skip
+    _add(inner, "ladder", "genserve.extracting:ladder", "try one on known faults", add_ladder_arguments)
+    _add(inner, "list", "genserve.extractor_listing:list_extractors", "list those that are here", _extractors)
+    _add(inner, "show", "genserve.extractor_listing:show_extractor", "show one with its ladder", _extractor)
     return parser
 
 
@@ -178,6 +185,15 @@ def _rollback(parser: argparse.ArgumentParser) -> None:
 
 def _models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="one model, with its history")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _extractors(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _extractor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("extractor", metavar="EXTRACTOR", help="a name, name@digest or a folder")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 

@@ -11,6 +11,8 @@ from genserve.context import writable_repository
 from models.datasets import Dataset, load_dataset
 from models.errors import Invalid, NotFound, Refused
 from models.export_record import MODEL_NAME, ExportRecord, read_export_record, record_path
+from models.extractor_store import adopt, find
+from models.extractors import open_extractor
 from models.foreign import is_stamped, takes_classes
 from models.generator import Generator, sha256
 from models.judge import check_fits, describe_reference
@@ -36,12 +38,13 @@ def publish(args: argparse.Namespace) -> int:
     model = stamp_as_ours(model, prior=args.prior, classes=_classes(args, dataset, model))
     if dataset is not None:
         check_fits(Generator.from_bytes(model).signature, dataset)
+    repository = writable_repository()
     version = publish_version(
-        writable_repository(),
+        repository,
         args.name,
         model,
         provenance=_provenance(args, record),
-        reference=None if dataset is None else _reference(dataset, reading, args.extractor),
+        reference=None if dataset is None else _reference(dataset, reading, args.extractor, repository.root),
         why=args.why or (f"checkpoint chosen by {record.chosen_by}: {record.reason}" if record is not None else None),
     )
     print(version)
@@ -140,9 +143,14 @@ def _reading(args: argparse.Namespace, spec: str | None, record: ExportRecord | 
     return msgspec.convert({name: value for name, value in given.items() if value is not None}, Reading)
 
 
-def _reference(dataset: Dataset, reading: Reading, extractor: str | None) -> Reference:
-    """What the name will be judged against. Paths are kept absolute, so that the gate finds them from anywhere."""
-    if extractor is not None and Path(extractor).is_dir():
-        extractor = str(Path(extractor).resolve())
+def _reference(dataset: Dataset, reading: Reading, extractor: str | None, repository: Path) -> Reference:
+    """What the name will be judged against; a data set's path is kept absolute, to be found from anywhere.
+
+    An extractor that lies elsewhere is copied into the repository, where its digest finds it.
+    """
+    if extractor is not None and Path(extractor).exists():
+        folder = find(extractor, repository=repository)
+        open_extractor(folder)
+        extractor = adopt(folder, repository).name
     spec = dataset.name if dataset.name in SOURCES else str(Path(dataset.name).resolve())
-    return describe_reference(spec, dataset=dataset, extractor=extractor, **reading)
+    return describe_reference(spec, dataset=dataset, extractor=extractor, repository=repository, **reading)

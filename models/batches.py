@@ -26,9 +26,12 @@ class Runs(Protocol):
         ...
 
 
-def batches(count: int, shape: Sequence[int]) -> Iterator[slice]:
-    """Consecutive slices that cover `count` samples of a shape, (H, W, C) or (d,), each small enough for one run."""
-    size = max(1, min(BATCH_SIZE, MAX_BATCH_VALUES // int(np.prod(shape))))
+def batches(count: int, shape: Sequence[int], limit: int | None = None) -> Iterator[slice]:
+    """Consecutive slices that cover `count` samples of a shape, (H, W, C) or (d,), each small enough for one run.
+
+    A network that needs much memory for each sample sets a lower limit than BATCH_SIZE.
+    """
+    size = max(1, min(limit or BATCH_SIZE, MAX_BATCH_VALUES // int(np.prod(shape))))
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 

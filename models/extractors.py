@@ -16,53 +16,23 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from models import random_features
+from models import extractor_store, random_features
 from models.batches import batches
 from models.datasets import Dataset
-from models.errors import DataError, GenserveError, LoadError, NotFound
+from models.errors import DataError, GenserveError, LoadError, Refused
+from models.extractor_manifest import ExtractorManifest, read_extractor_manifest
 from models.files import pretty_json, write_file
 from models.graph import external_tensors
+from models.labels import INCEPTION, INCEPTION_WEIGHTS
 from models.manifest import Kind
 from models.runtime import available_cores, make_session
 
-SHIPPED = Path(__file__).parent / "feature_nets"
+WEIGHTS_KEY = "weights"  # in the ONNX file's metadata: the digest then covers where its weights come from
 RANDOM: dict[Kind, str] = {"image": "random-conv", "vector": "random-fourier"}
 INPUT_NAMES: dict[Kind, str] = {"image": "images", "vector": "samples"}
 
 Features = NDArray[np.float32]  # [N, D]
 Progress = Callable[[int], None]  # called with the number of samples done since the last call
-
-
-class ExtractorManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an extractor is: manifest.json beside its model.onnx.
-
-    Args:
-        name: for labels.
-        kind: of the samples that it takes.
-        dim: features per sample.
-        shape: a sample's shape; None for an entry that may have any size. (None, None, 1): any grey image.
-        digest: sha256 of model.onnx, 64 hexadecimal digits; set by `write_extractor`.
-        classes: what its logits stand for; None for one that does not classify.
-        data: the data set that it was trained on; None for random weights.
-        data_hash: sha256 of that data set's content.
-        accuracy: share of the validation split that it names rightly, 0..1.
-        architecture: for a person to read.
-        seed: of its training or its random weights.
-        format: of this file.
-    """
-
-    name: str
-    kind: Kind = "image"
-    dim: int
-    shape: tuple[int | None, ...]
-    digest: str = ""
-    classes: tuple[str, ...] | None = None
-    data: str | None = None
-    data_hash: str | None = None
-    accuracy: float | None = None
-    architecture: str
-    seed: int
-    format: int = 1
 
 
 class Extracted(NamedTuple):
@@ -105,6 +75,10 @@ class Extractor:
         inputs = [port.name for port in self._session.get_inputs()]
         if inputs != [INPUT_NAMES[manifest.kind]] or self._outputs != wanted:
             raise LoadError(f"extractor {manifest.name}: has {inputs} -> {self._outputs}, must have {wanted}")
+        if manifest.weights != self._session.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY):
+            raise LoadError(f"extractor {manifest.name}: its weights are not those that its manifest names")
+        if (manifest.name == INCEPTION) != (manifest.weights == INCEPTION_WEIGHTS):
+            raise LoadError(f"extractor {manifest.name}: {INCEPTION} is what the published weights are called, alone")
 
     @property
     def name(self) -> str:
@@ -119,7 +93,7 @@ class Extractor:
     @property
     def label(self) -> str:
         """What stands beside each number made with it: fashion-cnn@1a2b."""
-        return f"{self.name}@{self.digest[:4]}"
+        return self.manifest.label
 
     @property
     def dim(self) -> int:
@@ -151,7 +125,7 @@ class Extractor:
         self.check_shape("image" if samples.dtype == np.uint8 else "vector", samples.shape[1:])
         features = np.empty((len(samples), self.dim), np.float32)
         class_idx = np.empty(len(samples), np.int64) if self.classes is not None else None
-        for rows in batches(len(samples), samples.shape[1:]):
+        for rows in batches(len(samples), samples.shape[1:], self.manifest.batch_size):
             outputs = self._session.run(self._outputs, {INPUT_NAMES[self.manifest.kind]: samples[rows]})
             features[rows] = outputs[0]
             if class_idx is not None:
@@ -171,20 +145,29 @@ class Extractor:
         return self.extract(samples).class_idx
 
 
-def resolve_extractor(wanted: str | os.PathLike[str] | None, dataset: Dataset) -> Extractor:
+def resolve_extractor(
+    wanted: str | os.PathLike[str] | None,
+    dataset: Dataset,
+    *,
+    repository: Path | None = None,
+    digest: str | None = None,
+) -> Extractor:
     """The extractor that a person named, or the one that suits a data set.
 
     The default is a shipped one only for the very data set that it was trained on; everything else gets random
     features: convolutional for images, Fourier for vectors.
 
     Args:
-        wanted: a shipped one's name, "random-conv", "random-fourier", an extractor's folder, or None.
+        wanted: a name or name@digest, "random-conv", "random-fourier", an extractor's folder, or None.
         dataset: what it is to look at; random features are made for its shape.
+        repository: the folder whose own extractors count too.
+        digest: of the very one that is needed, if it is anywhere: see models.extractor_store.
 
     Raises:
-        NotFound: no such extractor.
+        NotFound, Invalid: no such extractor, or several of that name.
         DataError: it does not take this data set's samples.
         LoadError: its files are damaged.
+        Refused: it failed the ladder.
     """
     name = default_extractor(dataset) if wanted is None else os.fspath(wanted)
     if name == "random-conv" and dataset.kind == "image":
@@ -192,35 +175,41 @@ def resolve_extractor(wanted: str | os.PathLike[str] | None, dataset: Dataset) -
     elif name == "random-fourier" and dataset.kind == "vector":
         train = dataset.split("train").samples.astype(np.float32)
         extractor = make_extractor(random_features.fourier(train), _random_manifest(name, dataset))
+    elif wanted is None:
+        extractor = open_extractor(extractor_store.SHIPPED / name)
     else:
-        extractor = open_extractor(name)
+        extractor = open_extractor(extractor_store.find(name, repository=repository, digest=digest))
     extractor.check_shape(dataset.kind, dataset.shape)
     return extractor
 
 
 def default_extractor(dataset: Dataset) -> str:
     """The name of the extractor that suits a data set."""
-    for folder in sorted(SHIPPED.iterdir()) if SHIPPED.is_dir() else ():
-        if folder.is_dir() and _read_manifest(folder).data_hash == dataset.content_hash:
+    for folder in extractor_store.folders(None):
+        if read_extractor_manifest(folder).data_hash == dataset.content_hash:
             return folder.name
     return RANDOM[dataset.kind]
 
 
-def open_extractor(name_or_path: str | os.PathLike[str], *, threads: int | None = None) -> Extractor:
+def open_extractor(
+    name_or_path: str | os.PathLike[str], *, threads: int | None = None, refused: bool = False
+) -> Extractor:
     """Opens a shipped extractor by name, or any by its folder (or the model.onnx in it).
+
+    Args:
+        name_or_path: see models.extractor_store.find.
+        threads: intra-op threads; None for all cores that this process may use.
+        refused: open it even where it failed the ladder and nobody accepted it.
 
     Raises:
         NotFound: there is none; the detail lists those that are shipped.
         LoadError: its files are damaged, or its weights lie outside the file.
+        Refused: it failed the ladder.
     """
-    path = Path(name_or_path)
-    folder = SHIPPED / path if (SHIPPED / path / "manifest.json").is_file() else path
-    folder = folder.parent if folder.name == "model.onnx" else folder
-    if not (folder / "manifest.json").is_file():
-        shipped = [entry.name for entry in sorted(SHIPPED.iterdir())] if SHIPPED.is_dir() else []
-        known = ", ".join([*shipped, *RANDOM.values()])
-        raise NotFound(f"{str(name_or_path)!r} is no extractor's folder and none of {known}", field="extractor")
-    manifest = _read_manifest(folder)
+    folder = extractor_store.find(os.fspath(name_or_path))
+    manifest = read_extractor_manifest(folder)
+    if manifest.refused and manifest.ladder is not None and not refused:
+        raise Refused(f"extractor {manifest.label} failed the ladder: {'; '.join(manifest.ladder.reasons)}")
     try:
         model = (folder / "model.onnx").read_bytes()
         outside = external_tensors(onnx.load_model_from_string(model))
@@ -247,14 +236,6 @@ def write_extractor(folder: Path, model: onnx.ModelProto, manifest: ExtractorMan
     write_file(folder / "model.onnx", data)
     write_file(folder / "manifest.json", pretty_json(complete))
     return folder
-
-
-def _read_manifest(folder: Path) -> ExtractorManifest:
-    path = folder / "manifest.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=ExtractorManifest)
-    except (OSError, msgspec.DecodeError) as error:
-        raise LoadError(f"{path} is damaged: {error}") from error
 
 
 def _random_manifest(name: str, dataset: Dataset) -> ExtractorManifest:

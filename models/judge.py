@@ -85,6 +85,7 @@ def describe_reference(
     resolution: int | None = None,
     max_skipped: float = MAX_SKIPPED_SHARE,
     extractor: str | None = None,
+    repository: Path | None = None,
     policy: dict[str, float | int | bool | str | None] | None = None,
 ) -> Reference:
     """What a name will be judged against, for publishing.
@@ -94,7 +95,8 @@ def describe_reference(
         dataset: what lies there at that resolution, where it is read already.
         resolution: that a folder of images is read at, in pixels; None lets the images decide.
         max_skipped: the largest share of its images that may be broken.
-        extractor: a shipped one's name, "random-conv", "random-fourier" or a folder; None for the one that suits.
+        extractor: a name or name@digest, "random-conv", "random-fourier" or a folder; None for the one that suits.
+        repository: whose own extractors count too.
         policy: thresholds that differ from the defaults.
 
     Raises:
@@ -103,7 +105,7 @@ def describe_reference(
         Invalid: an unknown threshold.
     """
     dataset = dataset or load_dataset(data, resolution=resolution, max_skipped=max_skipped)
-    chosen = resolve_extractor(extractor, dataset)
+    chosen = resolve_extractor(extractor, dataset, repository=repository)
     make_policy(policy or {})
     return Reference(
         data=data,
@@ -117,8 +119,16 @@ def describe_reference(
     )
 
 
-def open_reference(reference: Reference, *, extractor: str | None = None, cache: Path | None = None) -> RealFeatures:
+def open_reference(
+    reference: Reference,
+    *,
+    extractor: str | None = None,
+    repository: Path | None = None,
+    cache: Path | None = None,
+) -> RealFeatures:
     """The real data of a reference.json, as its extractor (or another that is named) sees it.
+
+    The reference's own is found by its digest, among those that ship and those of the repository.
 
     Raises:
         Refused: the data set or extractor found now is not the one that the model was published against.
@@ -131,7 +141,8 @@ def open_reference(reference: Reference, *, extractor: str | None = None, cache:
             f"{reference.data_hash[:12]}...: publish it under another name to judge it against this data",
             field="data",
         )
-    chosen = resolve_extractor(extractor or reference.extractor, dataset)
+    digest = reference.extractor_digest if extractor is None else None
+    chosen = resolve_extractor(extractor or reference.extractor, dataset, repository=repository, digest=digest)
     if extractor is None and chosen.digest != reference.extractor_digest:
         raise Refused(
             f"extractor {chosen.label} is not the one that the model was published against "
@@ -164,7 +175,9 @@ def evaluate(
         Refused: it has no reference data, or what is found now is other data.
         LoadError: its files are damaged.
     """
-    reals = open_reference(_reference(repository, version), extractor=extractor, cache=cache or cache_folder())
+    reals = open_reference(
+        _reference(repository, version), extractor=extractor, repository=repository.root, cache=cache or cache_folder()
+    )
     policy = _policy(Policy(), num_fake)
     generator, parity = open_generator(version, reals.dataset)
     measured = measure(generator, reals, "validation", policy, salt=generator.digest, stage=progress)
@@ -209,7 +222,7 @@ def run_gate(
     """
     champion = champion_besides(repository, version)
     reference = _reference(repository, version)
-    reals = open_reference(reference, cache=cache or cache_folder())
+    reals = open_reference(reference, repository=repository.root, cache=cache or cache_folder())
     kind = version.manifest().kind
     policy = _policy(policy or effective_policy(repository, version.name, kind), num_fake)
     generator, parity = open_generator(version, reals.dataset)

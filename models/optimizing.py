@@ -140,6 +140,6 @@ def _reals(repository: Repository, version: Version, cache: Path | None) -> Real
     if reference is None:
         return None
     try:
-        return open_reference(reference, cache=cache or cache_folder())
+        return open_reference(reference, repository=repository.root, cache=cache or cache_folder())
     except GenserveError:  # it was published elsewhere, with data that is not here
         return None

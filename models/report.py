@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from models.extractor_manifest import LadderTest
 from models.figures import figure, interval
 from models.gate import CLASS_SHARE
 from models.judge import Report
@@ -17,7 +18,7 @@ def format_numbers(numbers: Mapping[str, Number]) -> str:
         if name.startswith("real "):
             continue
         real = numbers.get(f"real {name}")
-        outcome = "" if number.passed is None else ("pass" if number.passed else "FAIL")
+        outcome = "" if number.passed is None else _outcome(number.passed)
         rows.append(
             (
                 name,
@@ -58,6 +59,24 @@ def format_verdict(name: str, verdict: Verdict) -> str:
         *(f"  {reason}" for reason in verdict.reasons),
     ]
     return "\n".join(lines)
+
+
+def format_ladder(test: LadderTest) -> str:
+    """A ladder's rungs for a person, each with its rise over the one before and the error of that rise."""
+    rows = [("fault", "strength", "FD_inf/Tr or share", "rise", "its error", "")]
+    rows += [
+        (rung.ladder, rung.strength, *map(figure, (rung.value, rung.rise, rung.error)), _outcome(rung.seen))
+        for rung in test.rungs
+    ]
+    head = (
+        f"{test.num_fake} validation samples of {test.data} made worse, against {test.num_real} others; as they are: "
+        f"FD_inf/Tr {figure(test.clean_fd)}, replay share {figure(test.clean_replay)}"
+    )
+    return "\n".join([head, _aligned(rows), "PASSED" if test.passed else "FAILED", *(f"  {r}" for r in test.reasons)])
+
+
+def _outcome(passed: bool) -> str:
+    return "pass" if passed else "FAIL"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

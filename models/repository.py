@@ -5,6 +5,7 @@
     <root>/<name>/reference.json                   what this name is judged against
     <root>/<name>/<version>/model.onnx, manifest.json, samples.png     never change
     <root>/<name>/<version>/verdicts/NNN.json      append-only
+    <root>/extractors/                             feature extractors: see models.extractor_store
 
 One writer at a time for each name (a file lock); readers need none. A writer first mends what a killed one left.
 """
@@ -31,6 +32,7 @@ NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 ZOO = Path(__file__).parent / "zoo"
 ALIASES = ("champion", "candidate")
 CLOSEST_SUFFIX = ".closest.png"  # beside a verdict: the samples nearest to training images
+EXTRACTORS = "extractors"  # the folder of feature extractors, and so no model's name
 
 T = TypeVar("T")
 
@@ -250,13 +252,16 @@ def check_name(name: str) -> str:
     """The name itself.
 
     Raises:
-        Invalid: it is not 1 to 64 of a-z, 0-9, ".", "_", "-", beginning and ending with a letter or digit.
+        Invalid: it is not 1 to 64 of a-z, 0-9, ".", "_", "-", beginning and ending with a letter or digit, or it is
+            the name of the folder of extractors.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise Invalid(
             f"{name!r} is not a model name: 1 to 64 of a-z, 0-9, '.', '_' and '-', a letter or digit at both ends",
             field="name",
         )
+    if name == EXTRACTORS:
+        raise Invalid(f"{name!r} is where the repository keeps feature extractors", field="name")
     return name
 
 

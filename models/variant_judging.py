@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from models import random_features
 from models.batches import batches, generate_all
-from models.extractors import RANDOM, Extractor, ExtractorManifest, make_extractor
+from models.extractor_manifest import ExtractorManifest
+from models.extractors import RANDOM, Extractor, make_extractor
 from models.frechet import Frechet, frechet, frechet_distance, moments
 from models.generator import Generator, Samples
 from models.latents import draw

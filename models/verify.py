@@ -1,14 +1,17 @@
 """Checks a whole repository, file by file, as a server would before loading. Knows nothing of judging."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from models import golden
 from models.errors import GenserveError
+from models.extractor_store import own_folder, own_folders, refused_folder
+from models.extractors import open_extractor
 from models.generator import sha256
 from models.opening import open_variant_unchecked, open_version
 from models.records import fold, promised_variants
-from models.repository import Repository, Version
+from models.repository import EXTRACTORS, Repository, Version
 from models.runtime import available_providers, short_name
 from models.variants import Variant, variants
 
@@ -21,10 +24,10 @@ class Finding(NamedTuple):
 
 
 def verify(repository: Repository, name: str | None = None) -> Iterator[Finding]:
-    """Check versions, verdicts, aliases and history of one model or of all.
+    """Check versions, verdicts, aliases and history of one model, or of all, and then the extractors too.
 
     Yields:
-        One finding for each version, each of its variants and each model's records, as they are done.
+        One finding for each version, each of its variants, each model's records and each extractor, as they are done.
     """
     for model in [name] if name is not None else repository.names():
         for version in repository.versions(model):
@@ -32,6 +35,8 @@ def verify(repository: Repository, name: str | None = None) -> Iterator[Finding]
             for variant in variants(version):
                 yield Finding(*_variant_finding(variant))
         yield Finding(f"{model}: aliases and history", records_fault(repository, model))
+    for folder in own_folders(repository.root) if name is None else ():
+        yield Finding(f"{EXTRACTORS}/{folder.parent.name}/{folder.name}", extractor_fault(repository, folder))
 
 
 def version_fault(repository: Repository, version: Version) -> str | None:
@@ -64,6 +69,16 @@ def variant_fault(variant: Variant) -> str | None:
         return "its signature is not the version's"
     golden.check(generator, manifest.golden)
     return None
+
+
+def extractor_fault(repository: Repository, folder: Path) -> str | None:
+    """What is wrong with an extractor on this machine; None if nothing. To have failed the ladder is no fault."""
+    try:
+        manifest = open_extractor(folder, threads=1, refused=True).manifest
+    except GenserveError as error:
+        return error.detail
+    belongs = own_folder(repository.root, manifest)
+    return None if folder in (belongs, refused_folder(belongs)) else f"it belongs into {belongs}"
 
 
 def _variant_finding(variant: Variant) -> tuple[str, str | None]:

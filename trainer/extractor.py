@@ -1,15 +1,14 @@
-"""Trains a small classifier whose features judge generators, and writes it as an ONNX extractor.
+"""Trains a small classifier whose features judge generators, and turns it into an ONNX extractor.
 
-Knows nothing of generators, and never opens the gate split: the classifier learns from the training split and
-its accuracy is measured on the validation split.
+It tells the classes of labelled images, or by how much an image is turned (Gidaris et al. 2018), which needs no labels.
+Knows nothing of generators, and never opens the gate split: the classifier learns from the training split and its
+accuracy is measured on the validation split.
 """
 
-import argparse
 import itertools
 import math
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (the name that torch's own documentation gives it)
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.datasets import Dataset, Split, load_dataset
+from models.datasets import Dataset, Split
 from models.errors import DataError, Invalid
-from models.extractors import ExtractorManifest, write_extractor
+from models.extractor_manifest import ExtractorManifest, Task
 from trainer.graph_export import export_graph
+from trainer.turning import TURNS, all_turns, turned
 
 FEATURES = 128
 BATCH_SIZE = 256
@@ -31,6 +31,7 @@ LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.05
 MAX_SHIFT = 2  # pixels
+MIN_EXTENT = 8  # pixels, to tell turned images
 
 
 class Block(nn.Module):
@@ -102,16 +103,20 @@ def shift(images: NDArray[np.uint8], random: np.random.RandomState) -> NDArray[n
     return shifted
 
 
-def batches(split: Split, random: np.random.RandomState) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields one epoch of shifted images uint8 [B, H, W, C] and labels int64 [B], without a ragged tail."""
+def batches(split: Split, task: Task, random: np.random.RandomState) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields one epoch of shifted images uint8 [B, H, W, C] and answers int64 [B], without a ragged tail."""
     order = random.permutation(len(split.samples))
     for start in range(0, max(len(order) - BATCH_SIZE, 0) + 1, BATCH_SIZE):
         chosen = order[start : start + BATCH_SIZE]
         images = shift(split.samples[chosen].astype(np.uint8, copy=False), random)
-        yield torch.from_numpy(images), torch.from_numpy(_labels(split)[chosen])
+        if task == "rotation":
+            images, answers = turned(images, random)
+        else:
+            answers = _labels(split)[chosen]
+        yield torch.from_numpy(images), torch.from_numpy(answers)
 
 
-def fit(train: Split, validation: Split, num_classes: int, *, epochs: int, seed: int) -> Trained:
+def fit(train: Split, validation: Split, num_classes: int, *, task: Task, epochs: int, seed: int) -> Trained:
     """Trains a classifier on `train` and measures it on `validation`; prints a line for each epoch to stderr."""
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
@@ -122,73 +127,119 @@ def fit(train: Split, validation: Split, num_classes: int, *, epochs: int, seed:
     for epoch in range(epochs):
         network.train()
         loss = torch.zeros(())
-        for images, labels in batches(train, random):
+        for images, answers in batches(train, task, random):
             with torch.autocast("cpu", torch.bfloat16):
                 _, logits = network(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=LABEL_SMOOTHING)
+            loss = F.cross_entropy(logits.float(), answers, label_smoothing=LABEL_SMOOTHING)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
         print(f"epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}", file=sys.stderr, flush=True)
     network.fold()
-    return Trained(network, accuracy(network, validation))
+    return Trained(network, accuracy(network, validation, task))
 
 
 @torch.inference_mode()
-def accuracy(network: FeatureNet, split: Split) -> float:
-    """Returns the share of `split` that the network names rightly, in 0..1; float32 arithmetic."""
+def accuracy(network: FeatureNet, split: Split, task: Task) -> float:
+    """Returns the share of `split` (of its images in all four turns) that the network tells rightly, in 0..1."""
     network.eval()
-    right = 0
+    right = total = 0
     for start in range(0, len(split.samples), 1000):
-        _, logits = network(torch.from_numpy(split.samples[start : start + 1000]))
-        right += int((logits.argmax(1).numpy() == _labels(split)[start : start + 1000]).sum())
-    return right / len(split.samples)
+        images = split.samples[start : start + 1000].astype(np.uint8, copy=False)
+        answers = _labels(split)[start : start + 1000] if task == "classes" else None
+        if answers is None:
+            images, answers = all_turns(images)
+        _, logits = network(torch.from_numpy(images))
+        right += int((logits.argmax(1).numpy() == answers).sum())
+        total += len(answers)
+    return right / total
 
 
-def export(network: FeatureNet, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """Turns a folded network into an ONNX graph: `images` uint8 [N, H, W, C] -> `features`, `logits`; N, H, W vary."""
-    example = torch.zeros((2, *shape), dtype=torch.uint8)
-    return export_graph(network, {"images": example}, output_names=["features", "logits"], dynamic=(0, 1, 2))
+class FeaturesAlone(nn.Module):
+    """A network without its logits: what they stand for is no class of the data."""
+
+    def __init__(self, network: FeatureNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images [N, H, W, C] -> features [N, 128] float32."""
+        features: Tensor = self.network(images)[0]
+        return features
 
 
-def train_extractor(args: argparse.Namespace) -> int:
-    """Runs `genserve extractor train`; returns 0. Raises DataError for data without labels, Invalid for options."""
-    if args.epochs < 1:
-        raise Invalid(f"must be at least 1, got {args.epochs}", field="epochs")
-    dataset = _labelled_images(args.data)
-    name = args.name or f"{Path(args.data).stem}-cnn"
-    assert dataset.class_names is not None  # noqa: S101 (checked by _labelled_images)
+def export(network: FeatureNet, shape: tuple[int, ...], task: Task = "classes") -> onnx.ModelProto:
+    """Turns a folded network into an ONNX graph; N, H, W vary.
+
+    Returns:
+        `images` uint8 [N, H, W, C] -> `features` and, of a classifier of the data's classes, `logits`.
+    """
+    example = {"images": torch.zeros((2, *shape), dtype=torch.uint8)}
+    if task == "rotation":
+        return export_graph(FeaturesAlone(network), example, output_names=["features"], dynamic=(0, 1, 2))
+    return export_graph(network, example, output_names=["features", "logits"], dynamic=(0, 1, 2))
+
+
+def train_extractor(
+    dataset: Dataset, name: str, *, task: Task | None = None, epochs: int = 8, seed: int = 0
+) -> tuple[onnx.ModelProto, ExtractorManifest]:
+    """Trains an extractor on a data set.
+
+    Args:
+        dataset: of images.
+        name: of the extractor.
+        task: None tells classes where there are labels, and turns where there are none.
+        epochs: passes over the training split.
+        seed: of weights, order, shifts and turns.
+
+    Returns:
+        The graph, and what it says of itself, its accuracy on the validation split included.
+
+    Raises:
+        DataError: the data are vectors, have no labels for classes, or are too small to be told turned.
+        Invalid: no epochs.
+    """
+    task = task or default_task(dataset)
+    num_classes = _check(dataset, task, epochs)
     train, validation = dataset.split("train"), dataset.split("validation")
-    trained = fit(train, validation, len(dataset.class_names), epochs=args.epochs, seed=args.seed)
-    shape = tuple(train.samples.shape[1:])
+    trained = fit(train, validation, num_classes, task=task, epochs=epochs, seed=seed)
     manifest = ExtractorManifest(
         name=name,
         dim=FEATURES,
-        shape=(None, None, shape[2]),
-        classes=dataset.class_names,
+        shape=(None, None, dataset.shape[2]),
+        classes=dataset.class_names if task == "classes" else None,
         data=dataset.name,
         data_hash=dataset.content_hash,
+        task=task,
         accuracy=round(trained.accuracy, 4),
         architecture=trained.network.architecture,
-        seed=args.seed,
+        seed=seed,
     )
-    folder = write_extractor(args.output or Path("extractors") / name, export(trained.network, shape), manifest)
-    print(f"{folder}: {trained.accuracy:.2%} right on the {len(validation.samples)} images of the validation split")
-    return 0
+    return export(trained.network, dataset.shape, task), manifest
 
 
-def _labelled_images(spec: str) -> Dataset:
-    """Loads DATA; raises DataError where it is no labelled image set."""
-    dataset = load_dataset(spec)
+def default_task(dataset: Dataset) -> Task:
+    """Classes where there are labels, turns where there are none."""
+    return "rotation" if dataset.labels is None else "classes"
+
+
+def _check(dataset: Dataset, task: Task, epochs: int) -> int:
+    """The number of answers; refuses what cannot be learnt."""
+    if epochs < 1:
+        raise Invalid(f"must be at least 1, got {epochs}", field="epochs")
     if dataset.kind != "image":
         raise DataError(f"{dataset.name} holds vectors; an extractor is trained on images", field="data")
-    if dataset.labels is None or dataset.class_names is None:
-        raise DataError(f"{dataset.name} has no labels; use --extractor random-conv, which needs none", field="data")
-    return dataset
+    if task == "rotation":
+        if min(dataset.shape[:2]) < MIN_EXTENT:
+            raise DataError(f"{dataset.name}: to tell turns, images need {MIN_EXTENT} pixels a side", field="data")
+        return TURNS
+    if dataset.class_names is None:
+        raise DataError(f"{dataset.name} has no labels: --task rotation needs none", field="data")
+    return len(dataset.class_names)
 
 
 def _labels(split: Split) -> NDArray[np.int64]:
     """Returns the split's labels [N]; the data set is known to have them."""
-    assert split.labels is not None  # noqa: S101 (checked by _labelled_images)
+    assert split.labels is not None  # noqa: S101 (checked by _check)
     return split.labels

@@ -53,7 +53,10 @@ def test_every_subcommand_has_a_useful_help(capsys: pytest.CaptureFixture[str]) 
     commands = (
         "train export publish evaluate gate optimize promote rollback models verify sample interpolate serve doctor"
     )
-    for command in [*commands.split(), "extractor train"]:
+    for command in [
+        *commands.split(),
+        *(f"extractor {name}" for name in ["train", "import-inception", "ladder", "list", "show"]),
+    ]:
         with pytest.raises(SystemExit) as caught:
             main([*command.split(), "--help"])
         assert caught.value.code == 0

@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from models import batches, random_features
 from models.datasets import load_dataset
 from models.errors import DataError, LoadError, NotFound, Unavailable
+from models.extractor_manifest import ExtractorManifest
+from models.extractor_store import SHIPPED
 from models.extractors import (
-    SHIPPED,
-    ExtractorManifest,
     default_extractor,
     make_extractor,
     open_extractor,
