@@ -20,7 +20,7 @@ help:  ## list the targets
 serve: $(VENV)/.$(RUNTIME)  ## serve the shipped model on 127.0.0.1:8000 (PORT= changes it)
 	$(BIN)/genserve serve --port $(PORT)
 
-test: $(VENV)/.dev .tools/.packages  ## install what the tests need, and run them
+test: $(VENV)/.dev .tools/.packages .tools/torch-fidelity  ## install what the tests need, and run them
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
@@ -48,6 +48,11 @@ $(VENV)/.cpu $(VENV)/.gpu: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install -e '.[$(RUNTIME),train,dev]'
 	@touch $@ $(VENV)/.$(RUNTIME)
+
+# What the Inception network is compared with. It wants torchvision, which the one module that is loaded never uses.
+.tools/torch-fidelity: | $(VENV)/bin/python
+	$(PIP) install --no-deps --target $@ 'torch-fidelity==0.4.0' || \
+		echo 'could not install torch-fidelity: the comparison with it will be skipped'
 
 # Debian's packages that the tests use, where apt-get is there; tests that miss one say so and skip.
 DEBIAN := redis-server prometheus dataset-fashion-mnist

@@ -63,7 +63,7 @@ def format_verdict(name: str, verdict: Verdict) -> str:
 
 def format_ladder(test: LadderTest) -> str:
     """A ladder's rungs for a person, each with its rise over the one before and the error of that rise."""
-    rows = [("fault", "strength", "FD_inf/Tr or share", "rise", "its error", "")]
+    rows: list[Sequence[str]] = [("fault", "strength", "FD_inf/Tr or share", "rise", "its error", "")]
     rows += [
         (rung.ladder, rung.strength, *map(figure, (rung.value, rung.rise, rung.error)), _outcome(rung.seen))
         for rung in test.rungs

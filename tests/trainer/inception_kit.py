@@ -1,14 +1,15 @@
 """Random weights and images for the Inception network, and its features of them as torch-fidelity makes them.
 
-    pip install --no-deps torch-fidelity
-    python -m tests.trainer.inception_kit          # writes tests/trainer/inception_golden.npz
+    pip install --no-deps --target .tools/torch-fidelity torch-fidelity==0.4.0      # as `make test` does
+    python -m tests.trainer.inception_kit                   # writes tests/trainer/inception_golden.npz
 
 torch-fidelity wants torchvision, which its extractor's module never uses: that one module is loaded by itself here.
 """
 
-import importlib.util
+import importlib
 import sys
 import types
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ import torch
 GOLDEN = Path(__file__).parent / "inception_golden.npz"
 SHAPES = ((2, 28, 28, 1), (2, 32, 32, 3), (1, 299, 299, 3), (1, 70, 45, 3), (1, 333, 400, 3))
 PACKAGE = "torch_fidelity"
+TOOLS = Path(__file__).parent.parent.parent / ".tools" / "torch-fidelity"
 
 
 def there():
-    """Whether torch-fidelity is installed."""
-    return importlib.util.find_spec(PACKAGE) is not None
+    """Where torch-fidelity is installed; None where it is not."""
+    return PathFinder.find_spec(PACKAGE, [str(TOOLS), *sys.path])
 
 
 def random_weights(shapes):
@@ -47,16 +49,10 @@ def images():
 
 def theirs(weights, path):
     """torch-fidelity's features [N, 2048] and logits without bias [N, 1008] of all images; the weights go to a file."""
-    spec = importlib.util.find_spec(PACKAGE)
-    package = types.ModuleType(PACKAGE)
-    package.__path__ = list(spec.submodule_search_locations)
-    before = sys.modules.get(PACKAGE)
+    package = types.ModuleType(PACKAGE)  # without what the real one imports
+    package.__path__ = list(there().submodule_search_locations)
     sys.modules[PACKAGE] = package
-    try:
-        module = importlib.import_module(f"{PACKAGE}.feature_extractor_inceptionv3")
-    finally:
-        if before is not None:
-            sys.modules[PACKAGE] = before
+    module = importlib.import_module(f"{PACKAGE}.feature_extractor_inceptionv3")
     torch.save(weights, path)
     network = module.FeatureExtractorInceptionV3(
         "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)

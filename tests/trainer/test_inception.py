@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from models.datasets import load_dataset
 from models.errors import DataError, LoadError, Refused, Unavailable
 from models.extractors import Extractor, make_extractor
-from models.labels import INCEPTION
+from models.labels import INCEPTION, distance
 from tests.models.realdata import write_blobs
 from tests.trainer import inception_kit as kit
 from trainer.inception import Inception, load_inception, resized
@@ -52,7 +53,7 @@ def test_it_computes_what_torch_fidelity_computes(weights, golden):
         assert torch.cat(ours).numpy() == pytest.approx(theirs, abs=2e-5)
 
 
-@pytest.mark.skipif(not kit.there(), reason="torch-fidelity is not installed (pip install --no-deps torch-fidelity)")
+@pytest.mark.skipif(kit.there() is None, reason="torch-fidelity is not installed: see inception_kit.py")
 def test_the_golden_features_are_torch_fidelitys(weights, golden, tmp_path):
     """What torch-fidelity computes here is what is kept, to 2e-5."""
     for theirs, kept in zip(kit.theirs(weights, tmp_path / "weights.pth"), golden, strict=True):
@@ -87,11 +88,17 @@ def test_other_weights_are_no_fid(imported, weights_file):
     data = model.SerializeToString(deterministic=True)
     for changed in ({"name": INCEPTION}, {"weights": None}, {"weights": "0" * 64}):
         with pytest.raises(LoadError, match=r"published weights|not those that its manifest names"):
-            Extractor(data, extractor.manifest.__class__(**{**_fields(extractor.manifest), **changed}))
+            Extractor(data, msgspec.structs.replace(extractor.manifest, **changed))
 
 
-def _fields(manifest):
-    return {name: getattr(manifest, name) for name in manifest.__struct_fields__}
+def test_the_published_weights_make_fid(imported, weights_file, monkeypatch):
+    """Were these weights the published ones, the extractor would be inception-2015 and its distance FID."""
+    model, manifest = imported
+    monkeypatch.setattr("models.extractors.INCEPTION_WEIGHTS", manifest.weights)
+    with pytest.raises(LoadError, match="inception-2015 is what the published weights are called"):
+        make_extractor(model, manifest, threads=1)
+    extractor = make_extractor(model, msgspec.structs.replace(manifest, name=INCEPTION), threads=1)
+    assert distance("FD_inf", extractor.label) == "FID_inf"
 
 
 def test_a_file_without_these_weights_is_refused(tmp_path, weights):
