@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
 from trainer.config import Config
+from trainer.double_backward import Conv2d
 from trainer.network_parts import SLOPE, Discriminator, Generator, stages
 
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through LeakyReLU (He et al. 2015)
 EXPANSION = 2  # of the channels within a block
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+Layer = TypeVar("Layer", Conv2d, nn.Linear)
 
 
 class R3Generator(Generator):
@@ -47,7 +48,7 @@ class R3Generator(Generator):
             layers += [Up(widths[i - 1], width)] if i else []
             layers += [Block(width, total) for _ in range(config.blocks)]
         self.layers = nn.Sequential(*layers)
-        self.to_image = _scaled(nn.Conv2d(widths[-1], shape[2], 1, bias=False), 1.0)
+        self.to_image = _scaled(Conv2d(widths[-1], shape[2], 1, bias=False), 1.0)
 
     def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, C, H, W]
         """Generate."""
@@ -68,7 +69,7 @@ class R3Discriminator(Discriminator):
     def __init__(self, config: Config, shape: tuple[int, ...], num_classes: int = 0) -> None:
         super().__init__()
         end, widths = stages(*shape[:2]), _widths(config.d_channels, shape)
-        self.from_image = _scaled(nn.Conv2d(shape[2], widths[0], 1, bias=False), 1.0)
+        self.from_image = _scaled(Conv2d(shape[2], widths[0], 1, bias=False), 1.0)
         total = len(widths) * config.blocks
         layers: list[nn.Module] = []
         for i, width in enumerate(widths):
@@ -76,7 +77,7 @@ class R3Discriminator(Discriminator):
             layers += [Block(width, total) for _ in range(config.blocks)]
         self.layers = nn.Sequential(*layers)
         last = widths[-1]
-        self.basis = _scaled(nn.Conv2d(last, last, (end.height, end.width), groups=last, bias=False), 1.0)
+        self.basis = _scaled(Conv2d(last, last, (end.height, end.width), groups=last, bias=False), 1.0)
         self.head = _scaled(nn.Linear(last, config.d_hidden if num_classes else 1, bias=False), 1.0)
         self.embedding = nn.Embedding(num_classes, config.d_hidden) if num_classes else None
         if self.embedding is not None:
@@ -103,9 +104,9 @@ class Block(nn.Module):
     def __init__(self, channels: int, total: int) -> None:
         super().__init__()
         inner, gain = EXPANSION * channels, GAIN * total**-0.25
-        self.expand = _scaled(nn.Conv2d(channels, inner, 1, bias=True), gain)
-        self.mix = _scaled(nn.Conv2d(inner, inner, 3, padding=1, bias=True), gain)
-        self.reduce = _scaled(nn.Conv2d(inner, channels, 1, bias=False), 0.0)
+        self.expand = _scaled(Conv2d(channels, inner, 1, bias=True), gain)
+        self.mix = _scaled(Conv2d(inner, inner, 3, padding=1, bias=True), gain)
+        self.reduce = _scaled(Conv2d(inner, channels, 1, bias=False), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """The biases are those of the activations after the convolutions."""
@@ -122,7 +123,7 @@ class Up(nn.Module):
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__()
-        self.change = _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0)
+        self.change = _scaled(Conv2d(a, b, 1, bias=False), 1.0)
         self.register_buffer("kernel", 4 * _filter(b), persistent=False)  # 3 of 4 inputs are zeros
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ class Down(nn.Module):
     def __init__(self, a: int, b: int) -> None:
         super().__init__()
         self.register_buffer("kernel", _filter(a), persistent=False)
-        self.change = _scaled(nn.Conv2d(a, b, 1, bias=False), 1.0)
+        self.change = _scaled(Conv2d(a, b, 1, bias=False), 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve."""
