@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.functional import conv2d
 
-
 Context = Any  # torch.autograd.function.FunctionCtx, whose fields torch does not type
 
 
