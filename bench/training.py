@@ -3,9 +3,9 @@
     python -m bench.training [--preset resize] [--shape 28 28 1] [--threads 2] [--rounds 5] [--steps 20] [--json FILE]
 
 The plain loop is what a tutorial would write: float32 images and weights, Adam without fusing, D called once for the
-real and once for the generated images, the average of G weight by weight, three numbers read after every step. Losses,
-penalties, batch and networks are the same. Noise stands for images: their content costs nothing. What snapshots
-and their scores take, every run says itself at its end.
+real and once for the generated images, torch's own convolutions, the average of G weight by weight, three numbers read
+after every step. Losses, penalties, batch and networks are the same. Noise stands for images: their content costs
+nothing. What snapshots and their scores take, every run says itself at its end.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bench.machine import describe
 from models.runtime import available_cores
 from trainer.config import Config, make_config
+from trainer.double_backward import Conv2d
 from trainer.ema import draw_z, ema_beta
 from trainer.networks import make_discriminator, make_generator
 from trainer.objectives import make_objective
@@ -55,6 +56,10 @@ class Plain:
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous()
         self.G, self.D = make_generator(config, shape), make_discriminator(config, shape)
         self.G_ema = make_generator(config, shape)
+        for network in (self.G, self.D):
+            for module in network.modules():
+                if isinstance(module, Conv2d):
+                    module.__class__ = torch.nn.Conv2d  # type: ignore[assignment]  # torch's own second backward
         betas = (config.beta1, config.beta2)
         self.g_optimiser = torch.optim.Adam(self.G.parameters(), lr=config.g_lr, betas=betas, foreach=False)
         self.d_optimiser = torch.optim.Adam(self.D.parameters(), lr=config.d_lr, betas=betas, foreach=False)

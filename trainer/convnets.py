@@ -78,7 +78,7 @@ class ConvDiscriminator(Discriminator):
         self.features = nn.Sequential(*layers)
         inputs = widths[-1] * end.height * end.width
         self.hidden = nn.Sequential(
-            nn.Flatten(),
+            FlattenChannelsLast(),
             nn.Linear(inputs, config.d_hidden, bias=not batch),
             *([nn.BatchNorm1d(config.d_hidden)] if batch else []),
             nn.LeakyReLU(SLOPE, inplace=True),
@@ -98,6 +98,17 @@ class ConvDiscriminator(Discriminator):
             if self.projection is not None:
                 answers = answers + (self.projection(class_idx) * h).sum(1)
         return answers
+
+
+class FlattenChannelsLast(nn.Module):
+    """[N, C, H, W] -> [N, H * W * C], a view of maps that are laid out channels last.
+
+    nn.Flatten's slope comes back channels first, and LeakyReLU takes 20 times as long where the two layouts meet.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Flatten."""
+        return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def _transposed(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]
