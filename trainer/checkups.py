@@ -4,6 +4,8 @@ Nothing here touches a run's own random numbers: latents come from fixed seeds, 
 are frozen and keep every bit.
 """
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -59,6 +61,20 @@ class Examiner:
         searched = _some(train.samples, MAX_SEARCHED)
         self._rows = _averaged(searched) if standard is None else np.asarray(searched, np.float32)
 
+    @cached_property
+    def _known(self) -> Rows:
+        """Some training rows."""
+        return np.asarray(_some(self._rows, NUM_COMPARED), np.float32)
+
+    @cached_property
+    def _apart(self) -> float:
+        """The median distance of a training row to the nearest other of as many as are compared."""
+        return float(np.median(_nearest_two(self._known, self._known, apart_from_itself=True)[:, 0]))
+
+    @cached_property
+    def _copies_by_chance(self) -> float:
+        return _copies(_nearest_two(self._known, self._rows, apart_from_itself=True))
+
     def probe(self, state: State) -> Probe | None:
         """Show D some of both; None where too few samples are held out."""
         count = min(NUM_PROBED, len(self.held_out.samples), len(self.train.samples))
@@ -91,8 +107,6 @@ class Examiner:
         features = self.extractor.features(samples[:count])
         scores = neighbour_scores(features, self.reference[:count])
         rows = _averaged(samples) if self.standard is None else self.standard.apply(np.asarray(samples, np.float32))
-        known = np.asarray(_some(self._rows, count), np.float32)
-        apart = np.median(_nearest_two(known, known, apart_from_itself=True)[:, 0])
         between = _nearest_two(rows[:count], rows[:count], apart_from_itself=True)[:, 0]
         retrained = None
         if retrain and len(self.held_out.samples) >= MIN_HELD_OUT:
@@ -102,9 +116,9 @@ class Examiner:
             recall=scores.recall,
             coverage=scores.coverage,
             spread=_variance(features) / (_variance(self.reference) or 1.0),
-            duplicates=float((between < DUPLICATE * apart).mean()),
+            duplicates=float((between < DUPLICATE * self._apart).mean()),
             copies=_copies(_nearest_two(rows, self._rows)),
-            copies_by_chance=_copies(_nearest_two(known, self._rows, apart_from_itself=True)),
+            copies_by_chance=self._copies_by_chance,
             retrained=retrained,
         )
 

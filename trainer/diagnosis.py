@@ -1,8 +1,8 @@
 """From a run's signals to named verdicts. Pure: knows no torch, no files and no clock.
 
-Every rule looks at the lines so far and says what it found, or nothing. Thresholds are named, with what they rest on;
-all were set on the tuning runs of bench/diagnosis.py and tried on others. A state must last to be called by its name:
-the first thousand images of a healthy run look like several diseases.
+Every rule looks at the lines so far and says what it found, or nothing. A state must last to be called by its name: the
+first images of a healthy run look like several faults. Thresholds were set on the tuning runs of
+bench/diagnosis_cases.py and tried on others; docs/training.md has the figures.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,22 +23,49 @@ EQUILIBRIUM = "near equilibrium"
 TRAINING = "training"
 TOO_EARLY = "not enough seen yet"
 
+# Enough seen: ticks, and snapshots that were examined.
 MIN_TICKS = 6
-RECENT = 3
-LASTING = 8
-EXPLODED = 1e4
-SURE = 0.98
-VANISHED = 0.02
-STALLED_FOR = 4
-STALLED = 0.9
-FAR = 0.1
+MIN_CHECKUPS = 2
+RECENT = 3  # ticks whose median counts as now
+LASTING = 8  # ticks that a state of D must last
+
+# Diverged: far beyond what healthy runs show, which is 1.2 times a loss's value at chance, and gradients of 30.
+EXPLODED_LOSS = 100.0  # times its value at chance
+EXPLODED = 1e4  # gradients, and losses that have no such value
+
+# Too strong: accuracies that healthy image runs reach too, so G must be seen to gain nothing by it.
+SURE = 0.97
+VANISHED = 0.05  # of G's pull; 1/2 where D cannot tell
+STALLED_FOR = 4  # snapshots
+STALLED = 0.9  # FD/Tr stays above this share of what it was
+FAR = 0.15  # coverage below which samples are not near the data yet
+
+# Too weak: D guesses, and a fresh one does not.
 GUESSING = 0.6
-TELLS_APART = 0.75
+TELLS_APART = 0.8
+
+# Collapse: samples alike; or real-looking ones that leave the data out, while FD does not fall as it does early on.
+COLLAPSED_FOR = 3  # checkups
 ALIKE = 0.8
-GOOD = 0.4
+LOOKS_REAL = 0.4
 NARROW = 0.2
-COPIED = 0.3
+PLAUSIBLE = 0.1  # a tenth of samples look real, and hardly a real one is reached (a slow healthy run: .35 and .10)
+UNREACHED = 0.03
+FALLING = 0.6  # FD/Tr over those checkups
+
+# Memorising: copies beyond chance, which in two dimensions is 1/4.
+COPIED = 0.2
+
+# Oscillation: D's loss turns so often within a window of ticks, by so much of its value at chance (healthy runs: once).
+WINDOW = 24
+TURNS = 4
+SWING = 0.15
+WILD_SWING = 0.5  # of its median, for Wasserstein's loss, which has no value at chance
+CHANCE = {"non-saturating": 1.386, "minimax": 1.386, "relativistic": 0.693, "least-squares": 0.25, "hinge": 2.0}
+
+# Near equilibrium: held-out accuracy of a fresh D, its best of four tries.
 UNTOLD = 0.55
+
 WEAKER = "lower --d-lr, --r1-gamma or --d-norm spectral, fewer steps of D (--d-period), --augment for small data."
 
 
@@ -73,9 +100,14 @@ class History:
         self.lines, self.loss = lines, loss
 
     @cached_property
-    def ticks(self) -> list[Line]:
-        """Means over steps."""
-        return [line for line in self.lines if line.d_loss is not None or line.g_loss is not None]
+    def num_ticks(self) -> int:
+        """Lines with means over steps."""
+        return sum(line.d_loss is not None or line.g_loss is not None for line in self.lines)
+
+    @property
+    def chance(self) -> float | None:
+        """D's loss where D cannot tell; None for an objective without such a value."""
+        return CHANCE.get(self.loss)
 
     @cached_property
     def checkups(self) -> list[Checkup]:
@@ -84,8 +116,9 @@ class History:
 
     @cached_property
     def shares(self) -> list[float]:
-        """FD/Tr of the snapshots."""
-        return [line.score.share for line in self.lines if line.score is not None]
+        """FD/Tr of the snapshots, by the extractor that scored last."""
+        scores = [line.score for line in self.lines if line.score is not None]
+        return [score.share for score in scores if score.extractor == scores[-1].extractor]
 
     def of(self, column: str) -> list[float]:
         """A column's values, where there are any."""
@@ -93,28 +126,60 @@ class History:
 
 
 def diagnose(lines: Sequence[Line], loss: str) -> tuple[Verdict, ...]:
-    """All that holds of a run as its lines tell it so far, the worst first; never empty."""
+    """All that holds of a run as its lines tell it so far; never empty, and alarms stand alone.
+
+    Args:
+        lines: of stats.jsonl, in order.
+        loss: the objective's name.
+    """
     history = History(lines, loss)
-    found = [verdict for rule in ALARMS if (verdict := rule(history)) is not None]
-    if found:
-        return tuple(found)
-    return (_near_equilibrium(history) or _training(history),)
+    if (verdict := _diverged(history)) is not None:
+        return (verdict,)  # whatever else may be said follows from it
+    found = tuple(verdict for rule in ALARMS if (verdict := rule(history)) is not None)
+    return found or (_too_early(history) or _near_equilibrium(history) or _training(history),)
 
 
 def _diverged(h: History) -> Verdict | None:
-    """Not finite, or on the way there: a gradient or a loss that has left its scale by orders of magnitude."""
-    advice = "lower both learning rates (a tenth), bound D's slope (--r1-gamma, --d-norm spectral), go back to fp32."
+    """A number that is not finite, or a size that has left all bounds."""
+    advice = "lower both learning rates tenfold, bound D's slope (--r1-gamma, --d-norm spectral), --precision fp32."
     if h.lines and (fault := h.lines[-1].fault):
         return Verdict(name=DIVERGED, evidence=f"{fault[:1].upper()}{fault[1:]}.", advice=advice)
-    for column, name in (("d_norm", "D's gradient"), ("g_norm", "G's gradient"), ("d_loss", "D's loss")):
+    names = {"d_loss": "D's loss", "g_loss": "G's loss", "d_norm": "D's gradient", "g_norm": "G's gradient"}
+    for column, name in names.items():
         sizes = [abs(value) for value in h.of(column)]
-        if len(sizes) >= MIN_TICKS and (now := median(sizes[-RECENT:])) > EXPLODED:
-            return Verdict(name=DIVERGED, evidence=f"{name} has grown to {now:.3g}.", advice=advice)
+        limit = EXPLODED_LOSS * h.chance if h.chance and column == "d_loss" else EXPLODED
+        if len(sizes) >= MIN_TICKS and (now := median(sizes[-RECENT:])) > limit:
+            return Verdict(name=DIVERGED, evidence=f"{name} has grown to {now:.2g}.", advice=advice)
+    return None
+
+
+def _collapse(h: History) -> Verdict | None:
+    """Samples are of few kinds: all alike, or real-looking ones that leave out most of the data."""
+    recent, shares = h.checkups[-COLLAPSED_FOR:], h.shares[-COLLAPSED_FOR:]
+    if len(recent) < COLLAPSED_FOR:
+        return None
+    advice = "fewer steps of G for one of D, --r1-gamma, --loss relativistic, a longer z, --augment for small data."
+    if all(checkup.duplicates >= ALIKE for checkup in recent):
+        evidence = f"{recent[-1].duplicates:.0%} of samples have a near-duplicate among the others."
+        return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
+    if shares and shares[-1] < FALLING * shares[0]:
+        return None
+    precision, recall, coverage = (
+        mean(getattr(c, name) for c in recent) for name in ("precision", "recall", "coverage")
+    )
+    narrow = precision >= LOOKS_REAL and max(recall, coverage) < NARROW
+    if narrow or (precision >= PLAUSIBLE and recall < UNREACHED):
+        told = f"{precision:.0%} of samples look real, but only {coverage:.0%} of real ones have any near them"
+        evidence = f"{told} and {recall:.1%} lie among them, over {COLLAPSED_FOR} snapshots."
+        return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
     return None
 
 
 def _too_strong(h: History) -> Verdict | None:
-    """D tells everything apart, and G learns nothing of it: no gradient comes back, or samples do not move."""
+    """D tells everything apart, and G learns nothing of it: no gradient comes back, or its samples stay where they are.
+
+    Where samples are all alike, that is why they stay.
+    """
     accuracies, pulls = h.of("d_accuracy")[-LASTING:], h.of("pull")[-LASTING:]
     if len(accuracies) < LASTING or median(accuracies) < SURE:
         return None
@@ -122,9 +187,11 @@ def _too_strong(h: History) -> Verdict | None:
     if median(pulls) < VANISHED:
         evidence = f"{told}, and G's loss passes on {median(pulls):.2g} of what it says: the gradient has vanished."
         return Verdict(name=TOO_STRONG, evidence=evidence, advice=f"--loss non-saturating, {WEAKER}")
-    recent = h.shares[-STALLED_FOR:]
-    if len(recent) == STALLED_FOR and min(recent[1:]) > STALLED * recent[0] and h.checkups[-1].coverage < FAR:
-        evidence = f"{told}, and FD/Tr has not fallen for {STALLED_FOR} snapshots ({recent[-1]:.3g})."
+    shares = h.shares[-STALLED_FOR:]
+    if len(shares) < STALLED_FOR or min(shares[1:]) < STALLED * shares[0] or _collapse(h) is not None:
+        return None
+    if h.checkups and h.checkups[-1].coverage < FAR:
+        evidence = f"{told}, and FD/Tr has not fallen for {STALLED_FOR} snapshots ({shares[-1]:.3g})."
         return Verdict(name=TOO_STRONG, evidence=evidence, advice=WEAKER)
     return None
 
@@ -133,9 +200,7 @@ def _too_weak(h: History) -> Verdict | None:
     """D cannot tell what a fresh one learns in some hundred steps."""
     accuracies = h.of("d_accuracy")[-LASTING:]
     retrained = h.checkups[-1].retrained if h.checkups else None
-    if retrained is None or len(accuracies) < LASTING:
-        return None
-    if mean(accuracies) > GUESSING or retrained < TELLS_APART:
+    if len(accuracies) < LASTING or mean(accuracies) > GUESSING or retrained is None or retrained < TELLS_APART:
         return None
     return Verdict(
         name=TOO_WEAK,
@@ -144,56 +209,73 @@ def _too_weak(h: History) -> Verdict | None:
     )
 
 
-def _collapse(h: History) -> Verdict | None:
-    """Samples are of few kinds: all alike, or good ones that leave out much of the data."""
-    recent = h.checkups[-2:]
-    if len(recent) < 2:
+def _memorising(h: History) -> Verdict | None:
+    """Many samples are next to one training sample."""
+    recent = h.checkups[-MIN_CHECKUPS:]
+    if len(recent) < MIN_CHECKUPS or min(c.copies - c.copies_by_chance for c in recent) < COPIED:
         return None
-    last = recent[-1]
-    advice = "fewer steps of G for one of D, --r1-gamma, --loss relativistic, --augment for small data, a longer z."
-    if all(c.duplicates >= ALIKE for c in recent):
-        told = f"{last.duplicates:.0%} of samples have a near-duplicate among the others."
-        return Verdict(name=COLLAPSE, evidence=told, advice=advice)
-    if all(c.precision >= GOOD and c.coverage < NARROW for c in recent):
-        told = f"{last.precision:.0%} of samples look real, but they cover {last.coverage:.0%} of real ones."
-        return Verdict(name=COLLAPSE, evidence=told, advice=advice)
-    return None
+    now = recent[-1]
+    return Verdict(
+        name=MEMORISING,
+        evidence=f"{now.copies:.0%} of samples are far nearer to one training sample than to any other; by chance "
+        f"{now.copies_by_chance:.0%} would be.",
+        advice="more data, --augment colour,translation,cutout, a smaller G, an earlier checkpoint.",
+    )
 
 
 def _oscillation(h: History) -> Verdict | None:
-    return None
-
-
-def _memorising(h: History) -> Verdict | None:
-    """Many samples are next to one training sample."""
-    recent = h.checkups[-2:]
-    if len(recent) < 2 or min(c.copies - c.copies_by_chance for c in recent) < COPIED:
+    """D's loss, which is the game's value, swings to and fro: each player undoes what the other has done."""
+    losses = h.of("d_loss")[-WINDOW:]
+    if len(losses) < WINDOW // 2:
         return None
-    last = recent[-1]
+    swing = SWING * h.chance if h.chance else WILD_SWING * median(abs(loss) for loss in losses)
+    turns = _turns(losses, swing)
+    if turns < TURNS:
+        return None
     return Verdict(
-        name=MEMORISING,
-        evidence=f"{last.copies:.0%} of samples are far nearer to one training sample than to any other; by chance "
-        f"{last.copies_by_chance:.0%} would be.",
-        advice="more data, --augment colour,translation,cutout, a smaller G, fewer images (--kimg).",
+        name=OSCILLATION,
+        evidence=f"D's loss turned {turns} times in {len(losses)} ticks, between {min(losses):.2g} and "
+        f"{max(losses):.2g}.",
+        advice="shorter periods (--d-period, --g-period), lower learning rates, --r1-gamma.",
     )
+
+
+def _turns(values: Sequence[float], least: float) -> int:
+    """How often a series turned back by at least so much."""
+    turns, direction = 0, 0
+    low = high = values[0]
+    for value in values[1:]:
+        low, high = min(low, value), max(high, value)
+        if direction >= 0 and value < high - least:
+            turns, direction, low = turns + abs(direction), -1, value
+        elif direction <= 0 and value > low + least:
+            turns, direction, high = turns + abs(direction), 1, value
+    return turns
 
 
 def _near_equilibrium(h: History) -> Verdict | None:
+    """No fresh D tells the frozen G's samples from unseen ones. That D itself says 1/2 would not be enough."""
     retrained = h.checkups[-1].retrained if h.checkups else None
     if retrained is None or retrained > UNTOLD:
         return None
-    return Verdict(
-        name=EQUILIBRIUM,
-        evidence=f"A fresh D, trained against the frozen G, tells {retrained:.1%} of unseen samples rightly.",
-    )
+    evidence = f"A fresh D, trained against the frozen G, tells {retrained:.1%} of unseen samples rightly."
+    return Verdict(name=EQUILIBRIUM, evidence=evidence)
+
+
+def _too_early(h: History) -> Verdict | None:
+    if h.num_ticks >= MIN_TICKS and len(h.checkups) >= MIN_CHECKUPS:
+        return None
+    seen = f"{h.num_ticks} ticks and {len(h.checkups)} examined snapshots so far"
+    return Verdict(name=TOO_EARLY, evidence=f"{seen}; {MIN_TICKS} and {MIN_CHECKUPS} are needed.")
 
 
 def _training(h: History) -> Verdict:
-    if len(h.ticks) < MIN_TICKS or len(h.checkups) < 2:
-        return Verdict(name=TOO_EARLY, evidence="")
-    return Verdict(name=TRAINING, evidence="")
+    """Nothing is the matter, as far as can be said."""
+    accuracies = h.of("d_accuracy")[-LASTING:]
+    told = f"D tells {mean(accuracies):.0%} of unseen samples rightly; " if accuracies else ""
+    return Verdict(name=TRAINING, evidence=f"{told}samples cover {h.checkups[-1].coverage:.0%} of real ones.")
 
 
 ALARMS: tuple[Callable[[History], Verdict | None], ...] = (
-    _diverged, _too_strong, _too_weak, _collapse, _memorising, _oscillation
+    _collapse, _too_strong, _too_weak, _memorising, _oscillation
 )  # fmt: skip
