@@ -11,7 +11,7 @@ from genserve.context import readable_repository, writable_repository
 from models.datasets import Dataset, load_dataset
 from models.errors import DataError, Invalid, Refused
 from models.extractor_manifest import ExtractorManifest, LadderTest, read_extractor_manifest
-from models.extractor_store import BUILT_IN, find, own_folder, refused_folder, set_manifest
+from models.extractor_store import BUILT_IN, check_extractor_name, find, own_folder, refused_folder, set_manifest
 from models.extractors import Extractor, make_extractor, open_extractor, resolve_extractor, write_extractor
 from models.ladder import check_size, climb
 from models.report import format_ladder
@@ -23,9 +23,10 @@ def train(args: argparse.Namespace) -> int:
 
     dataset = load_dataset(args.data, resolution=args.resolution)
     task = args.task or default_task(dataset)
-    if args.accept is None:
-        check_size(dataset)
     name = args.name or f"{Path(args.data).stem}-{'cnn' if task == 'classes' else 'rotation'}"
+    check_extractor_name(name)
+    if not _accepts(args.accept):
+        check_size(dataset)
     model, manifest = train_extractor(dataset, name, task=task, epochs=args.epochs, seed=args.seed)
     extractor = make_extractor(model, manifest)
     print(f"{extractor.label}: {manifest.accuracy:.2%} of the validation split told rightly ({task})")
@@ -41,7 +42,7 @@ def import_inception(args: argparse.Namespace) -> int:
 
 def ladder(args: argparse.Namespace) -> int:
     """Try an extractor on data; 1 where it does not rank every fault."""
-    if args.accept is not None and not args.keep:
+    if _accepts(args.accept) and not args.keep:
         raise Invalid("a reason is kept in the manifest: add --keep", field="accept")
     repository = readable_repository().root
     dataset = load_dataset(args.data, resolution=args.resolution)
@@ -60,6 +61,13 @@ def ladder(args: argparse.Namespace) -> int:
         accepted = None if test.passed else args.accept or manifest.accepted
         print(set_manifest(folder, msgspec.structs.replace(manifest, ladder=test, accepted=accepted)))
     return 0 if test.passed or (args.keep and args.accept is not None) else 1
+
+
+def _accepts(reason: str | None) -> bool:
+    """Whether a person takes an extractor whatever the ladder says; the reason must not be empty."""
+    if reason is not None and not reason.strip():
+        raise Invalid("say why", field="accept")
+    return reason is not None
 
 
 def _tried(extractor: Extractor, dataset: Dataset, accept: str | None) -> ExtractorManifest:

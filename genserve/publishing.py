@@ -151,6 +151,6 @@ def _reference(dataset: Dataset, reading: Reading, extractor: str | None, reposi
     if extractor is not None and Path(extractor).exists():
         folder = find(extractor, repository=repository)
         open_extractor(folder)
-        extractor = adopt(folder, repository).name
+        extractor = adopt(folder, repository)
     spec = dataset.name if dataset.name in SOURCES else str(Path(dataset.name).resolve())
     return describe_reference(spec, dataset=dataset, extractor=extractor, repository=repository, **reading)

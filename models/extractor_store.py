@@ -86,10 +86,15 @@ def find(wanted: str, *, repository: Path | None = None, digest: str | None = No
     return path
 
 
+def check_extractor_name(name: str) -> None:
+    """Raises Invalid for a name that a repository cannot keep."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise Invalid(f"{name!r}: a-z, 0-9, '.', '_' and '-', a letter or digit at both ends", field="name")
+
+
 def own_folder(repository: Path, manifest: ExtractorManifest) -> Path:
     """Where a repository keeps an extractor."""
-    if not NAME_PATTERN.fullmatch(manifest.name):
-        raise Invalid(f"{manifest.name!r}: a-z, 0-9, '.', '_' and '-', a letter or digit at both ends", field="name")
+    check_extractor_name(manifest.name)
     return repository / EXTRACTORS / manifest.name / manifest.digest[:DIGITS]
 
 
@@ -116,8 +121,8 @@ def set_manifest(folder: Path, manifest: ExtractorManifest) -> Path:
     return folder.rename(back)
 
 
-def adopt(folder: Path, repository: Path) -> ExtractorManifest:
-    """Keep a copy of an extractor in a repository, unless it ships or is there already; returns its manifest.
+def adopt(folder: Path, repository: Path) -> str:
+    """Keep a copy of an extractor in a repository, unless it ships or is there already; returns its name@digest.
 
     Raises:
         LoadError: its manifest is damaged.
@@ -130,7 +135,7 @@ def adopt(folder: Path, repository: Path) -> ExtractorManifest:
         shutil.rmtree(staging, ignore_errors=True)
         shutil.copytree(folder, staging)
         staging.rename(target)
-    return manifest
+    return f"{manifest.name}@{manifest.digest[:DIGITS]}"
 
 
 def _named(wanted: str, everything: list[Kept]) -> list[Kept]:

@@ -7,7 +7,7 @@ import onnx
 import torch
 
 from models.download import content_sha256, fetch
-from models.errors import DataError, Refused
+from models.errors import DataError, Refused, Unavailable
 from models.extractor_manifest import ExtractorManifest
 from models.extractors import WEIGHTS_KEY
 from models.labels import INCEPTION, INCEPTION_WEIGHTS
@@ -42,9 +42,7 @@ def import_inception(
         DataError: it holds no weights of this network.
         Unavailable: it cannot be downloaded.
     """
-    published = published or Published()
-    if path is None:
-        path = fetch(published.url, data_root() / "weights" / FILE, sha256=published.sha256)
+    path = path or _downloaded(published or Published())
     found = content_sha256(path)
     genuine = found == INCEPTION_WEIGHTS
     if not genuine and name in (None, INCEPTION):
@@ -66,6 +64,15 @@ def import_inception(
         seed=0,
     )
     return model, manifest
+
+
+def _downloaded(published: Published) -> Path:
+    try:
+        return fetch(published.url, data_root() / "weights" / FILE, sha256=published.sha256)
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error.detail}; without a network: fetch it elsewhere and name its path", field="path"
+        ) from error
 
 
 def to_onnx(network: Inception) -> onnx.ModelProto:

@@ -69,6 +69,8 @@ def test_too_few_samples_are_told_before_training(repository: Repository, capsys
     told = capsys.readouterr().err
     assert "the ladder needs 100" in told
     assert "epoch" not in told
+    assert main(["extractor", "train", data, "--accept", " "]) == 2
+    assert main(["extractor", "train", data, "--name", "Not this"]) == 2
     assert main(["extractor", "train", data, "--epochs", "1", "--accept", "a try", "-o", "here"]) == 0
     manifest = json.loads(Path("here/manifest.json").read_text())
     assert (manifest["name"], manifest["ladder"], manifest["accepted"]) == ("lit-rotation", None, "a try")

@@ -84,7 +84,7 @@ def test_adopting_copies_once_and_never_what_ships(tmp_path):
     manifest = write(tmp_path / "elsewhere")
     elsewhere = store.own_folder(tmp_path / "elsewhere", manifest)
     for _ in range(2):
-        assert store.adopt(elsewhere, tmp_path / "here") == manifest
+        assert store.adopt(elsewhere, tmp_path / "here") == f"mine@{manifest.digest[:12]}"
     assert store.find("mine", repository=tmp_path / "here") == store.own_folder(tmp_path / "here", manifest)
     store.adopt(store.kept(None)[0].folder, tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
