@@ -6,6 +6,7 @@ Thresholds were set on `tuning` cases alone; `study` cases differ from them in d
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from models.datasets import load_dataset
 from trainer.diagnosis import COLLAPSE, DIVERGED, EQUILIBRIUM, MEMORISING, OSCILLATION, TOO_STRONG, TOO_WEAK
 
 HEALTHY = "healthy"
-Arrays = Mapping[str, NDArray[np.generic]]
+Arrays = Mapping[str, Any]  # by name, as an .npz holds them
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ def _tinted(count: int) -> Arrays:
 
 
 def _digits() -> Arrays:
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # it publishes no types
 
     digits = load_digits()
     return {"images": np.minimum(digits.images * 16, 255).astype(np.uint8), "labels": digits.target}
 
 
 def _table(name: str) -> Arrays:
-    import sklearn.datasets
+    import sklearn.datasets  # type: ignore[import-untyped]  # as above
 
     return {"samples": getattr(sklearn.datasets, f"load_{name}")().data.astype(np.float32)}
 
@@ -115,8 +116,8 @@ def data_path(name: str, folder: Path) -> str:
 
 
 IMAGES = {
-    "g_channels": 16, "d_channels": 16, "d_hidden": 64, "batch_size": 64, "g_lr": 2e-3, "d_lr": 2e-3, "kimg": 32,
-    "snapshot_kimg": 5, "ema_half_life_kimg": 2, "precision": "fp32", "threads": 1,
+    "g_channels": 16, "d_channels": 16, "d_hidden": 64, "batch_size": 64, "g_lr": 2e-3, "d_lr": 2e-3, "kimg": 24,
+    "snapshot_kimg": 4, "ema_half_life_kimg": 2, "precision": "fp32", "threads": 1,
 }  # fmt: skip
 VECTORS = {
     "preset": "mlp", "loss": "relativistic", "d_norm": "none", "z_dim": 8, "g_channels": 64, "d_channels": 64,
@@ -126,6 +127,7 @@ VECTORS = {
 }  # fmt: skip
 FREE = {"loss": "non-saturating", "noise_max": 0.0, "r1_gamma": 0.0, "r2_gamma": 0.0}  # no regulariser
 
+TURNS = {**FREE, "g_lr": 5e-3, "d_lr": 5e-3, "lr_decay_start": 1.0, "kimg": 72}  # long ones, at full rates to the end
 WGAN = {"loss": "wasserstein", "d_norm": "none", "gp_lambda": 10.0, "d_period": 3, "beta1": 0.0, "beta2": 0.9}
 R3GAN = {
     "preset": "r3gan", "loss": "relativistic", "d_norm": "none", "r1_gamma": 0.1, "r2_gamma": 0.1, "r1_interval": 1,
@@ -153,8 +155,7 @@ TUNING = (
     vectors("strong-4", TOO_STRONG, "ring", **{**FREE, "loss": "minimax"}),
     vectors("collapse-3", COLLAPSE, "grid", g_period=5, **FREE),
     images("oscillation-1", OSCILLATION, "fashion8", d_period=60, g_period=60),
-    vectors("oscillation-2", OSCILLATION, "moons", d_period=40, g_period=40, **FREE),
-    vectors("oscillation-3", OSCILLATION, "gauss2", **FREE, beta1=0.9, beta2=0.9, g_lr=5e-3, d_lr=5e-3),
+    vectors("oscillation-2", OSCILLATION, "gauss2", **TURNS, d_period=30, g_period=60),
     images("memorising-1", MEMORISING, "few20", **FEW),
     images("memorising-2", MEMORISING, "few24", **{**FEW, "z_dim": 3}),
     images("strong-1", TOO_STRONG, "fashion8", loss="minimax", d_norm="none", d_lr=4e-3, g_lr=1e-4, d_period=4),
@@ -179,15 +180,19 @@ TUNING = (
     vectors("healthy-7", HEALTHY, "ring", kimg=240, snapshot_kimg=40),
     vectors("healthy-8", HEALTHY, "diabetes"),
     vectors("healthy-9", HEALTHY, "moons"),
+    vectors("healthy-11", HEALTHY, "grid", kimg=240, snapshot_kimg=40),
     vectors("healthy-10", HEALTHY, "moons", loss="hinge", d_norm="spectral", r1_gamma=0.0, r2_gamma=0.0),
 )  # fmt: skip
 STUDY = (
-    images("collapse-a", COLLAPSE, "mnist8b", g_period=4, d_channels=4, d_hidden=8, d_norm="none"),
+    images(
+        "collapse-a", COLLAPSE, "mnist8b", kimg=48, snapshot_kimg=6, g_period=4, d_channels=4, d_hidden=8,
+        d_norm="none",
+    ),
     vectors("collapse-b", COLLAPSE, "grid", g_period=4, seed=1, **FREE),
     vectors("collapse-c", COLLAPSE, "ring", g_period=6, z_dim=4, **FREE),
-    images("oscillation-a", OSCILLATION, "mnist8b", d_period=80, g_period=80),
-    vectors("oscillation-b", OSCILLATION, "three", d_period=60, g_period=60, **FREE),
-    vectors("oscillation-c", OSCILLATION, "gauss4", d_period=50, g_period=30, **FREE),
+    images("oscillation-a", OSCILLATION, "mnist8b", kimg=48, snapshot_kimg=12, d_period=80, g_period=80),
+    vectors("oscillation-b", OSCILLATION, "three", **TURNS, d_period=40, g_period=60),
+    vectors("oscillation-c", OSCILLATION, "moons", **TURNS, d_period=25, g_period=70, seed=1),
     images("memorising-a", MEMORISING, "few22", **FEW),
     images("memorising-b", MEMORISING, "few26", **FEW, seed=1),
     images("memorising-c", MEMORISING, "few28", **{**FEW, "g_channels": 48}, seed=2),
@@ -212,8 +217,8 @@ STUDY = (
     images("healthy-g", HEALTHY, "mnist8b", loss="least-squares"),
     images("healthy-h", HEALTHY, "digits", preset="dcgan", prior="uniform", g_channels=32, d_channels=32, seed=4),
     images("healthy-i", HEALTHY, "mnist8b", **WGAN),
-    images("healthy-j", HEALTHY, "fashion16", kimg=20, seed=5),
-    vectors("healthy-k", HEALTHY, "grid", kimg=240, snapshot_kimg=40),
+    images("healthy-j", HEALTHY, "fashion16", kimg=20, snapshot_kimg=5, seed=5),
+    vectors("healthy-k", HEALTHY, "grid", kimg=200, snapshot_kimg=25, loss="non-saturating", seed=7),
     vectors("healthy-l", HEALTHY, "ring", kimg=240, snapshot_kimg=40, seed=1),
     vectors("healthy-m", HEALTHY, "diabetes", seed=2),
     vectors("healthy-n", HEALTHY, "breast"),

@@ -35,6 +35,7 @@ EXPLODED = 1e4  # gradients, and losses that have no such value
 
 # Too strong: accuracies that healthy image runs reach too, so G must be seen to gain nothing by it.
 SURE = 0.97
+WON = 0.4  # D's loss over its value at chance: through noise D may be less sure than without
 VANISHED = 0.05  # of G's pull; 1/2 where D cannot tell
 STALLED_FOR = 4  # snapshots
 STALLED = 0.9  # FD/Tr stays above this share of what it was
@@ -182,6 +183,8 @@ def _too_strong(h: History) -> Verdict | None:
     """
     accuracies, pulls = h.of("d_accuracy")[-LASTING:], h.of("pull")[-LASTING:]
     if len(accuracies) < LASTING or median(accuracies) < SURE:
+        return None
+    if h.chance and median(h.of("d_loss")[-LASTING:]) > WON * h.chance:
         return None
     told = f"D tells {median(accuracies):.0%} of unseen samples rightly"
     if median(pulls) < VANISHED:

@@ -4,11 +4,15 @@ One number decides: the loss and the norm of the gradient, looked at before ever
 ever overwritten by NaN. Only when that fails is every tensor looked at.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.errors import GenserveError
+from models.splits import Samples
 from trainer.network_parts import Generator
+
+HUGE = 1e15  # squares of differences still fit in float32
 
 
 class Diverged(GenserveError):
@@ -47,6 +51,17 @@ def require_finite_weights(step: int, *networks: nn.Module) -> None:
     """
     if where := _first_weight(*networks):
         raise Diverged(f"step {step}: {where} is not finite")
+
+
+def require_sane_samples(step: int, samples: Samples) -> None:
+    """Before a snapshot: samples of vectors must be numbers that a distance can be computed of; pixels always are.
+
+    Raises:
+        Diverged: names the step and the size.
+    """
+    size = float(np.abs(samples).max()) if samples.dtype != np.uint8 else 0.0
+    if not size < HUGE:
+        raise Diverged(f"step {step}: samples of G reach {size:.0e}")
 
 
 def _first_weight(*networks: nn.Module) -> str | None:

@@ -17,7 +17,7 @@ from models.manifest import Signature
 from models.pictures import grid
 from models.splits import Samples
 from trainer.ema import reestimate_statistics
-from trainer.finite import Diverged, require_finite_weights
+from trainer.finite import Diverged, require_finite_weights, require_sane_samples
 from trainer.forecast import Forecast
 from trainer.network_parts import Generator
 from trainer.networks_vector import MlpGenerator
@@ -160,14 +160,16 @@ class Trainer:
         state, signature = self.state, self.state.signature
         G_ema = copy.deepcopy(state.G_ema)
         reestimate_statistics(G_ema, signature, state.config.batch_size)
+        samples = None if self.scorer is None else sample(G_ema, signature, self.scorer.seeds)
+        if samples is not None:
+            require_sane_samples(state.step, samples)
         self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
         if (picture := _picture(G_ema, signature)) is not None:
             replace_file(self.run_dir.grid_path(self._kimg), png.encode(picture, level=9))
             if self.events is not None:
                 self.events.show(self._kimg, picture)
-        stats, samples = Stats(kimg=self._kimg), None
-        if self.scorer is not None:
-            samples = sample(G_ema, signature, self.scorer.seeds)
+        stats = Stats(kimg=self._kimg)
+        if self.scorer is not None and samples is not None:
             score = self.scorer.score_samples(samples)
             stats = Stats(kimg=self._kimg, score=score)
             self.meter.note = f"{distance('FD/Tr', score.extractor)} {score.share:.4f} at {self._kimg:.0f}"

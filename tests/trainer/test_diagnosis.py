@@ -29,6 +29,7 @@ from trainer.diagnosis import (
     TRAINING,
     diagnose,
 )
+from trainer.finite import Diverged, require_sane_samples
 from trainer.loop import Trainer
 from trainer.network_parts import Generator
 from trainer.progress import Meter
@@ -119,7 +120,7 @@ def test_a_number_that_is_not_finite_is_the_only_verdict() -> None:
 
 def test_a_vanished_gradient_is_seen_before_any_score() -> None:
     """The minimax G gets sigmoid(l) of what D says of its fakes: nothing, once D is sure."""
-    lines = a_run(tick=lambda i: {"d_accuracy": 0.99, "pull": 0.004}, snapshots=2)
+    lines = a_run(tick=lambda i: {"d_accuracy": 0.99, "pull": 0.004, "d_loss": 0.1}, snapshots=2)
     (verdict,) = diagnose(lines, "minimax")
     assert verdict.name == TOO_STRONG
     assert "vanished" in verdict.evidence
@@ -128,7 +129,7 @@ def test_a_vanished_gradient_is_seen_before_any_score() -> None:
 
 def test_a_strong_d_whose_g_still_learns_is_no_alarm() -> None:
     """Most good runs on images look so: D tells 99 %, and FD falls."""
-    assert said(a_run(tick=lambda i: {"d_accuracy": 0.99})) == [TRAINING]
+    assert said(a_run(tick=lambda i: {"d_accuracy": 0.99, "d_loss": 0.1})) == [TRAINING]
 
 
 def test_a_d_that_says_one_half_is_no_equilibrium() -> None:
@@ -246,6 +247,15 @@ def test_the_diagnosis_changes_no_bit(
     assert told[0].d_accuracy is not None
     assert told[1].checkup.retrained is not None
     assert all(line.verdicts == (TOO_EARLY,) for line in told)
+
+
+def test_samples_beyond_measure_are_a_divergence() -> None:
+    """Vectors so large that no distance can be computed; pixels are always fine."""
+    require_sane_samples(7, np.full((4, 2), 1e9, np.float32))
+    require_sane_samples(7, images(3))
+    for value in (1e20, np.inf, np.nan):
+        with pytest.raises(Diverged, match="step 7: samples of G reach"):
+            require_sane_samples(7, np.full((4, 2), value, np.float32))
 
 
 # Short runs, built to have what they are said to have: the short form of bench/diagnosis.py.
