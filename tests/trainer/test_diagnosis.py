@@ -81,7 +81,7 @@ def test_a_healthy_run_is_training() -> None:
 CASES: dict[str, list[Line]] = {
     DIVERGED: a_run(tick=lambda i: {"g_norm": 10.0 ** (i / 4), "g_loss": 10.0 ** (i / 4)}),
     TOO_STRONG: a_run(
-        tick=lambda i: {"d_accuracy": 0.999, "pull": 1.0},
+        tick=lambda i: {"d_accuracy": 0.999, "pull": 1.0, "d_loss": 0.1},
         checkup=lambda i: {"precision": 0.0, "coverage": 0.0},
         share=lambda i: 2.0,
     ),
