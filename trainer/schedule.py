@@ -32,7 +32,7 @@ def batch_number(step: int, d_steps: int, g_steps: int) -> int:
 
 def scheduled(first: float, last: float, progress: float, start: float, decay: Decay) -> float:
     """A scheduled value: the first one until `start`, then linearly or by half a cosine to the last at progress 1."""
-    if progress <= start:
+    if progress <= start or start >= 1:  # the last batch may end beyond 1
         return first
     way = min(1.0, (progress - start) / (1.0 - start))
     if decay == "cosine":

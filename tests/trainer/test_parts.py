@@ -236,6 +236,12 @@ def test_schedules_change_linearly_or_by_a_cosine(progress: float, value: float)
     assert scheduled(0, 1, 1 / 3, 0.0, "linear") == pytest.approx(1 / 3)
 
 
+def test_a_schedule_that_never_begins_does_not_at_the_end_either() -> None:
+    """The last batch may hold more images than were left: progress is beyond 1 for a step of G."""
+    assert scheduled(2.0, 0.0, 1.0001, 1.0, "linear") == 2.0
+    assert scheduled(2.0, 0.5, 1.0001, 0.5, "cosine") == pytest.approx(0.5)
+
+
 def test_schedules_reach_the_optimisers(tiny: Config) -> None:
     """Learning rate and beta2 of a step are those of its place in the run: at half of it, half-way by the cosine."""
     settings = {"decay": "cosine", "lr_decay_start": 0.0, "lr_end": 0.25, "beta2": 0.9, "beta2_end": 0.99}
