@@ -160,6 +160,10 @@ def train(recipe: str, settings: dict[str, object], seed: int, every: float) -> 
     return Run(recipe, seed, msgspec.to_builtins(config), points, **final)
 
 
+def _train(job: tuple[str, dict[str, object], int, float]) -> Run:
+    return train(*job)
+
+
 def networks(state: State) -> dict[str, Generator]:
     """G, and its average."""
     return {"plain": state.G, "averaged": state.G_ema}
@@ -221,10 +225,11 @@ def main() -> None:
         there = {run.recipe for run in runs if run.seed == seed}
         jobs = [(name, settings[name], seed, args.every) for name in args.recipes if name not in there]
         with multiprocessing.get_context("spawn").Pool(max(1, len(jobs))) as pool:
-            runs += pool.starmap(train, jobs)
-        if args.json:
-            kept = {"machine": describe(), "runs": msgspec.to_builtins(runs)}
-            args.json.write_text(json.dumps(kept, indent=2) + "\n")
+            for run in pool.imap_unordered(_train, jobs):
+                runs.append(run)
+                if args.json:
+                    kept = {"machine": describe(), "runs": msgspec.to_builtins(runs)}
+                    args.json.write_text(json.dumps(kept, indent=2) + "\n")
     print("\n".join([describe(), *compare(runs)]))
 
 
