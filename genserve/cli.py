@@ -81,9 +81,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "optimize", "genserve.optimizing:optimize", "make faster variants for this machine", _optimize)
     _add(commands, "promote", "genserve.promoting:promote", "make a judged version the champion", _promote)
     _add(commands, "rollback", "genserve.promoting:rollback", "return to the champion before", _rollback)
+    _add(commands, "history", "genserve.listing:history", "who did what to a model, when, why", _history)
     _add(commands, "models", "genserve.listing:models", "list models, versions and verdicts", _models)
     _add(commands, "verify", "genserve.listing:verify", "check every file of the repository", _verify)
     _add(commands, "card", "genserve.carding:card", "write a version's model card", _card)
+    _add(commands, "sign", "genserve.signing:sign", "sign verdicts that are there already", _sign)
+    key = commands.add_parser("key", help="keys that verdicts are signed with")
+    keys = key.add_subparsers(metavar="COMMAND", required=True)
+    _add(keys, "new", "genserve.signing:key_new", "make a private key; prints its public key", _key)
+    _add(keys, "show", "genserve.signing:key_show", "print the public key of a private one", _key)
     _add(commands, "sample", "genserve.sampling:sample", "draw samples into a file, as the server would", _sample)
     _add(commands, "interpolate", "genserve.sampling:interpolate", "walk between seeds into a file", _interpolate)
     _add(commands, "serve", "serving.server:serve", "serve the champions over HTTP", add_serve_arguments)
@@ -202,8 +208,29 @@ def _runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of the model")
+    parser.add_argument("--promotions", action="store_true", help="only what changed the champion")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
 def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", nargs="?", help="only this model")
+    parser.add_argument(
+        "--key",
+        action="append",
+        metavar="KEY_OR_FILE",
+        help="a public key, or a file of them, that must have signed; beats GENSERVE_TRUSTED_KEYS (repeatable)",
+    )
+
+
+def _sign(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
+    parser.add_argument("--why", help="the reason, for the history")
+
+
+def _key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the private key's file, PEM")
 
 
 def _sample(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from genserve.context import readable_repository
+from genserve.context import readable_repository, signing_key
 from models import processor
 from models.errors import GenserveError
 from models.probing import probe
@@ -31,7 +31,9 @@ from models.verify import verify
 from serving.errors import SettingsError
 from serving.settings import Settings, load_settings
 
-LIBRARIES = ("litestar", "uvicorn", "numpy", "scipy", "onnx", "msgspec", "redis", "pillow", "isal", "torch")
+LIBRARIES = (
+    "litestar", "uvicorn", "numpy", "scipy", "onnx", "msgspec", "redis", "pillow", "isal", "cryptography", "torch",
+)  # fmt: skip
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 LITTLE_MEMORY_BYTES = 512 * 1024 * 1024
 
@@ -183,6 +185,27 @@ def _settings() -> Iterator[_Report]:
             mend = "set GENSERVE_PROVIDERS to what works here, or add cpu at its end to allow a fallback"
             alone = not set(settings.providers) & set(available_providers())
             yield _Report("GENSERVE_PROVIDERS", f"{short_name(name)} is not in this ONNX Runtime", alone, mend)
+    yield from _keys(settings)
+
+
+def _keys(settings: Settings) -> Iterator[_Report]:
+    """Who is trusted, and who signs."""
+    trusted = ", ".join(settings.trusted_keys) or "any model with a passing verdict, whoever signed it"
+    yield _Report("trusted keys", trusted)
+    try:
+        key = signing_key(settings)
+    except GenserveError as error:
+        found, _, mend = str(error).partition(" Mend: ")
+        yield _Report("signing key", found, fault=True, mend=mend or "genserve key new FILE makes one")
+        return
+    if key is None:
+        yield _Report("signing key", "none: what is judged and promoted here is unsigned")
+        return
+    if settings.trusted_keys and key.public not in settings.trusted_keys:
+        mend = f"add {key.public} to GENSERVE_TRUSTED_KEYS"
+        yield _Report("signing key", f"{key.public}, which is not trusted here", fault=True, mend=mend)
+    else:
+        yield _Report("signing key", key.public)
 
 
 def _repository() -> Iterator[_Report]:
@@ -193,7 +216,11 @@ def _repository() -> Iterator[_Report]:
     try:
         yield _Report("repository", f"{repository.root} ({', '.join(repository.names()) or 'no models'})")
         for finding in verify(repository):
-            mend = None if finding.fault is None else "genserve rollback, or publish it again; see docs/operations.md"
-            yield _Report(finding.subject, finding.fault or "verified", fault=finding.fault is not None, mend=mend)
+            if finding.fault is None:
+                yield _Report(finding.subject, f"verified, {finding.note}" if finding.note else "verified")
+                continue
+            found, _, mend = finding.fault.partition(" Mend: ")
+            usual = "genserve rollback, or publish it again; see docs/operations.md"
+            yield _Report(finding.subject, found, fault=True, mend=mend or usual)
     except GenserveError as error:
         yield _Report("repository", str(error), fault=True)

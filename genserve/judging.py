@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 import msgspec
 
@@ -29,6 +30,9 @@ def gate(args: argparse.Namespace) -> int:
     version = repository.resolve(args.version)
     verdict = judge.run_gate(repository, version, progress=_stage)
     print(_json(verdict) if args.json else format_verdict(version.name, verdict))
+    key = repository.key
+    signed = "unsigned: GENSERVE_SIGNING_KEY names no key" if key is None else f"signed by {key.public}"
+    print(signed, file=sys.stderr if args.json else sys.stdout)
     return 0 if verdict.decision == "pass" else 1
 
 

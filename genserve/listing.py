@@ -1,4 +1,4 @@
-"""`genserve models` and `genserve verify`: what is in the repository. Changes nothing."""
+"""`genserve models`, `genserve history` and `genserve verify`: what is in the repository. Changes nothing."""
 
 import argparse
 import json
@@ -9,14 +9,17 @@ import msgspec
 from genserve.context import readable_repository
 from genserve.table import print_table
 from models.errors import GenserveError
+from models.history import PROMOTIONS
+from models.keys import public_keys, short
 from models.labels import is_distance
 from models.records import Event, Verdict
-from models.repository import Repository, Version
+from models.repository import Repository, Version, subject_of
 from models.runtime import short_name
 from models.variants import Variant, variants
+from models.verify import signers
 from models.verify import verify as verify_repository
 
-COLUMNS = ("version", "alias", "kind", "shape", "prior", "classes", "verdict", "fd", "digest", "created")
+COLUMNS = ("version", "alias", "kind", "shape", "prior", "classes", "verdict", "signed by", "fd", "digest", "created")
 DAMAGED = "damaged"
 
 
@@ -44,16 +47,43 @@ def models(args: argparse.Namespace) -> int:
     return int(damaged)
 
 
+def history(args: argparse.Namespace) -> int:
+    """Print what happened to a model, oldest first; 1 where a line is not as it was written."""
+    repository = readable_repository()
+    repository.require(args.name)
+    lines = list(enumerate(repository.checked_history(args.name), 1))
+    if args.promotions:
+        lines = [(number, line) for number, line in lines if line.event.event in PROMOTIONS]
+    faults = [(number, line.fault) for number, line in lines if line.fault is not None]
+    if args.json:
+        told = [
+            {"line": number, "fault": line.fault, "vouched": line.vouched, **msgspec.to_builtins(line.event)}
+            for number, line in lines
+        ]
+        json.dump(told, sys.stdout, indent=2)
+        print()
+        return int(bool(faults))
+    rows = [_event_row(args.name, line.event) for _, line in lines]
+    print_table([{key: row[key] for key in row if any(other[key] for other in rows)} for row in rows])
+    for number, fault in faults:
+        print(f"FAULT  line {number}: {fault}")
+    return int(bool(faults))
+
+
 def verify(args: argparse.Namespace) -> int:
     """Check every file of the repository; 1 if anything is wrong."""
     repository = readable_repository()
+    if args.key:
+        repository = Repository(repository.root, trusted=public_keys(args.key))
     if args.name:
         repository.require(args.name)
     faults = 0
     for finding in verify_repository(repository, args.name):
-        print(f"{'ok    ' if finding.fault is None else 'FAULT '} {finding.subject}", end="")
-        print("" if finding.fault is None else f": {finding.fault}")
-        faults += finding.fault is not None
+        if finding.fault is not None:
+            print(f"FAULT  {finding.subject}: {finding.fault}")
+            faults += 1
+        else:
+            print(f"ok     {finding.subject}{f' ({finding.note})' if finding.note else ''}")
     return 1 if faults else 0
 
 
@@ -68,7 +98,7 @@ def _row(repository: Repository, version: Version) -> dict[str, object]:
 
 def _readable_row(repository: Repository, version: Version) -> dict[str, object]:
     manifest = version.manifest()
-    aliases = repository.aliases(version.name)
+    aliases = repository.written_aliases(version.name)
     verdicts = repository.verdicts(version)
     return {
         "version": str(version),
@@ -78,6 +108,7 @@ def _readable_row(repository: Repository, version: Version) -> dict[str, object]
         "prior": manifest.prior,
         "classes": manifest.num_classes,
         "verdict": verdicts[-1].decision if verdicts else "none",
+        "signed by": signers(subject_of(version, repository.verdict_paths(version)[-1])) if verdicts else "",
         "fd": _distance(verdicts[-1]) if verdicts else "",
         "digest": manifest.digest[:12],
         "created": manifest.created,
@@ -86,7 +117,7 @@ def _readable_row(repository: Repository, version: Version) -> dict[str, object]
 
 def _variant_row(variant: Variant) -> dict[str, object]:
     """One variant; one that cannot be read is a row too."""
-    keys = ("variant", "provider", "verdict", "at 1", "at 16", "mean error", "digest", "created")
+    keys = ("variant", "provider", "verdict", "signed by", "at 1", "at 16", "mean error", "digest", "created")
     row: dict[str, object] = {**dict.fromkeys(keys, ""), "variant": str(variant)}
     try:
         manifest, verdict = variant.manifest(), variant.verdict()
@@ -98,6 +129,7 @@ def _variant_row(variant: Variant) -> dict[str, object]:
         **{key: value for key, value in speeds.items() if key in row},
         "provider": short_name(manifest.recipe.provider),
         "verdict": verdict.decision,
+        "signed by": signers(variant.subject),
         "mean error": f"{verdict.numbers['mean error'].value:.3g}" if "mean error" in verdict.numbers else "",
         "digest": manifest.digest[:12],
         "created": manifest.created,
@@ -110,6 +142,23 @@ def _distance(verdict: Verdict) -> str:
         if is_distance(name, "FD_inf"):
             return f"{name} {number.value:.3g}"
     return ""
+
+
+def _event_row(name: str, event: Event) -> dict[str, object]:
+    """One line of a history, for a table."""
+    served = ", ".join(f"{short_name(provider)}={variant}" for provider, variant in event.variants.items())
+    return {
+        "when": event.when,
+        "event": event.event,
+        "version": f"{name}@{event.version}",
+        "replacing": f"{name}@{event.replaced}" if event.replaced else "",
+        "variants": served,
+        "verdict": "" if event.verdict is None else f"{event.verdict:03d}",
+        "verdict signed by": short(event.verdict_keys),
+        "signed by": short([event.key] if event.key else ()),
+        "by": event.by,
+        "why": event.why or "",
+    }
 
 
 def _told(name: str, event: Event) -> str:

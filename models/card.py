@@ -87,6 +87,7 @@ def build_card(repository: Repository, version: Version, *, public: bool, closes
         _data(manifest, repository.reference(version.name), data),
         *_samples(version),
         _judgement(verdict, len(verdicts)),
+        *_signatures(repository, version),
         *_closest(closest or _kept_closest(version, verdict)),
         *_variants(version),
         _making(version, manifest, data),
@@ -172,6 +173,20 @@ def number_table(numbers: Mapping[str, Number]) -> Table:
         outcome = "" if number.passed is None else ("pass" if number.passed else "FAIL")
         rows.append((name, figure(number.value), interval(number), figure(real.value) if real else "", limit, outcome))
     return Table(("measure", "value", "95 % interval", "real data", "limit", ""), rows)
+
+
+def _signatures(repository: Repository, version: Version) -> list[Section]:
+    """Whose signatures of the newest verdict hold; nothing of a version without one."""
+    if not repository.verdict_paths(version):
+        return []
+    try:
+        signed = repository.attested(version)
+    except LoadError as error:
+        return [Section("Signatures", [Paragraph(f"They do not hold. {error.detail}")])]
+    if signed is None:
+        return [Section("Signatures", [Paragraph("The newest verdict is unsigned.")])]
+    keys = Table(("the newest verdict is signed by (Ed25519)",), [(key,) for key in signed.signatures])
+    return [Section("Signatures", [keys])]
 
 
 def _kept_closest(version: Version, verdict: Verdict | None) -> bytes | None:

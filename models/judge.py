@@ -15,7 +15,6 @@ from models.closest import NUM_COMPARED, closest
 from models.datasets import Dataset, load_dataset
 from models.errors import GenserveError, LoadError, Refused
 from models.extractors import resolve_extractor
-from models.files import replace_file
 from models.frechet import difference
 from models.gate import Check, gate, numbers, report_checks
 from models.generator import Generator
@@ -29,7 +28,7 @@ from models.policies import effective_policy
 from models.policy import Policy, make_policy
 from models.records import Number, Reference, Verdict
 from models.reference import RealFeatures, Stage, cache_folder
-from models.repository import CLOSEST_SUFFIX, Repository, Version, now
+from models.repository import Repository, Version, now
 from models.rivals import champion_besides, rivals
 from models.runtime import available_cores
 from models.splits import SPLIT_NAMES
@@ -246,10 +245,9 @@ def run_gate(
         created=now(),
         code_version=code_version(),
     )
+    picture = closest_picture(generator, reals)
     champion_besides(repository, version)  # promoted meanwhile, by an earlier verdict, it is not judged either
-    path = repository.add_verdict(version, verdict)
-    if (picture := closest_picture(generator, reals)) is not None:
-        replace_file(path.with_suffix(CLOSEST_SUFFIX), picture)
+    repository.add_verdict(version, verdict, closest=picture)
     return verdict
 
 

@@ -3,7 +3,7 @@
 What serves, judges, verifies and samples goes through here, so that none of them runs a file that another refuses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -68,7 +68,12 @@ def open_unchecked(
 
 
 def open_promised(
-    version: Version, promised: Mapping[str, str], *, providers: Sequence[str] = (CPU_PROVIDER,), threads: int = 1
+    version: Version,
+    promised: Mapping[str, str],
+    *,
+    providers: Sequence[str] = (CPU_PROVIDER,),
+    threads: int = 1,
+    trusted: Collection[str] = (),
 ) -> Opened:
     """Open the variant of a version that its promotion promised for the provider in use here, else the version itself.
 
@@ -80,6 +85,7 @@ def open_promised(
         promised: the variant's name for each provider; see models.records.promised_variants.
         providers: preference.
         threads: intra-op threads.
+        trusted: public keys of which one must have signed the variant's verdict; none for any.
 
     Raises:
         LoadError, Unavailable: as `open_version`.
@@ -89,22 +95,22 @@ def open_promised(
     if name is None:
         return open_version(version, providers=providers, threads=threads)
     try:
-        return open_variant(find_variant(version, name), threads=threads)
+        return open_variant(find_variant(version, name), threads=threads, trusted=trusted)
     except GenserveError as error:
         return open_version(version, providers=providers, threads=threads)._replace(
             passed_over=f"{name}: {error.detail}"
         )
 
 
-def open_variant(variant: Variant, *, threads: int = 1) -> Opened:
+def open_variant(variant: Variant, *, threads: int = 1, trusted: Collection[str] = ()) -> Opened:
     """Open a variant that passed, on the provider that it is for, and check its own golden samples.
 
     Raises:
-        LoadError: it did not pass, its files are damaged or disagree, this processor lacks what it requires, or its
-            golden samples do not come out here.
+        LoadError: it did not pass, or no trusted key says so; its files are damaged or disagree, this processor lacks
+            what it requires, or its golden samples do not come out here.
         Unavailable: its provider cannot be used here.
     """
-    own = variant.passing()
+    own = variant.passing(trusted)
     manifest = msgspec.structs.replace(variant.version.manifest(), digest=own.digest, golden=own.golden)
     generator = open_variant_unchecked(variant, own, threads=threads)
     if generator.signature != manifest.signature:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from models.errors import Invalid, LoadError, Refused
 from models.generator import sha256
+from models.keys import short
 from models.policies import check_policy
 from models.records import Event, Verdict, promised_variants
 from models.repository import Repository, Version, now, whoami
@@ -39,14 +40,16 @@ def promote(
     Raises:
         Refused: its file was changed, it has no passing verdict over this very file against the present champion under
             the policy of now, or it is the champion already with these variants; or a variant that was named has not
-            passed.
+            passed. Where keys are trusted also: the verdict is signed by none of them, or the promotion would not be.
+        LoadError: its files or the model's history are damaged.
         Invalid: a variant is for another provider.
         NotFound: no such variant.
     """
+    check_signing(repository)
     with repository.writing(version.name):
         champion = repository.aliases(version.name).champion
-        chosen = _chosen_variants(version, variants or {})
-        if champion == version.number and promised_variants(repository.history(version.name), champion) == chosen:
+        chosen = _chosen_variants(repository, version, variants or {})
+        if champion == version.number and promised_variants(repository.standing(version.name), champion) == chosen:
             raise Refused(f"{version} is the champion already")
         verdict = _allowing_verdict(repository, version, champion)
         event = Event(
@@ -58,9 +61,9 @@ def promote(
             replaced=champion,
             verdict=repository.verdicts(version).index(verdict) + 1,
             variants=chosen,
+            verdict_keys=_verdict_keys(repository, version),
         )
-        repository.record(version.name, event)
-        return event
+        return repository.record(version.name, event)
 
 
 def rollback(repository: Repository, name: str, *, why: str | None = None) -> Event:
@@ -71,15 +74,17 @@ def rollback(repository: Repository, name: str, *, why: str | None = None) -> Ev
     Raises:
         NotFound: no such model, or the version to return to is gone.
         Refused: there is no earlier champion, or it could not serve any more: its file is gone or was changed, or its
-            newest verdict is no pass.
+            newest verdict is no pass, or not signed by a key that is trusted here.
     """
     repository.require(name)
+    check_signing(repository)
     with repository.writing(name):
-        champions = champion_stack(repository.history(name))
+        champions = champion_stack(repository.standing(name))
         if len(champions) < 2:
             raise Refused(f"{name!r} has no earlier champion to roll back to")
         before, present = champions[-2:]
-        _check_servable(repository, repository.resolve(f"{name}@{before.version}"))
+        version = repository.resolve(f"{name}@{before.version}")
+        _check_servable(repository, version)
         event = Event(
             event="rolled back",
             version=before.version,
@@ -87,10 +92,11 @@ def rollback(repository: Repository, name: str, *, why: str | None = None) -> Ev
             by=whoami(),
             why=why,
             replaced=present.version,
+            verdict=len(repository.verdict_paths(version)),
             variants=before.variants,
+            verdict_keys=_verdict_keys(repository, version),
         )
-        repository.record(name, event)
-        return event
+        return repository.record(name, event)
 
 
 def champion_stack(history: list[Event]) -> list[Event]:
@@ -110,15 +116,36 @@ def champion_stack(history: list[Event]) -> list[Event]:
     return stack
 
 
-def _chosen_variants(version: Version, named: Mapping[str, str | None]) -> dict[str, str]:
+def check_signing(repository: Repository) -> None:
+    """Raises Refused where a promotion would count for nobody who trusts the same keys."""
+    if not repository.trusted:
+        return
+    if repository.key is None:
+        raise Refused(
+            "only keys in GENSERVE_TRUSTED_KEYS are trusted here, and nothing signs: name the private key's file in "
+            "GENSERVE_SIGNING_KEY"
+        )
+    if repository.key.public not in repository.trusted:
+        raise Refused(
+            f"GENSERVE_SIGNING_KEY is {short([repository.key.public])}, which GENSERVE_TRUSTED_KEYS does not name"
+        )
+
+
+def _verdict_keys(repository: Repository, version: Version) -> tuple[str, ...]:
+    """Who signed the newest verdict of a version."""
+    signed = repository.attested(version)
+    return () if signed is None else tuple(sorted(signed.signatures))
+
+
+def _chosen_variants(repository: Repository, version: Version, named: Mapping[str, str | None]) -> dict[str, str]:
     """What serves each provider: what a person named, else the fastest that passed."""
-    chosen = best_variants(version, min_speedup=MIN_SPEEDUP)
+    chosen = best_variants(version, min_speedup=MIN_SPEEDUP, trusted=repository.trusted)
     for provider, name in named.items():
         chosen.pop(provider, None)
         if name is None:
             continue
         try:
-            manifest = find_variant(version, name).passing()
+            manifest = find_variant(version, name).passing(repository.trusted)
         except LoadError as error:
             raise Refused(error.detail, field="variant") from error
         if manifest.recipe.provider != provider:
@@ -133,6 +160,8 @@ def _check_servable(repository: Repository, version: Version) -> None:
     if repository.passing(version) is None:
         judged = [verdict for verdict in repository.verdicts(version) if verdict.digest == digest]
         found = f"its newest verdict is {judged[-1].decision!r}" if judged else "its verdict is gone"
+        if judged and judged[-1].decision == "pass":
+            found = repository.distrusted(version) or found
         raise Refused(f"{version} was the champion before, but {found}: promote another version")
 
 
@@ -157,6 +186,8 @@ def _allowing_verdict(repository: Repository, version: Version, champion: int | 
     verdict = judged[-1]
     if verdict.decision != "pass":
         raise Refused(f"{version}'s verdict is {verdict.decision!r}: {'; '.join(verdict.reasons)}")
+    if why := repository.distrusted(version):
+        raise Refused(why)
     if champion != version.number and verdict.champion != champion:
         then = "no champion" if verdict.champion is None else f"champion {verdict.champion}"
         present = "none" if champion is None else str(champion)

@@ -30,7 +30,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One line of history.jsonl.
 
     Args:
-        event: what happened.
+        event: what happened; "vouched": whoever signed this line answers for all lines before it.
         version: the version it happened to; for a promotion or rollback, the new champion.
         when: ISO 8601, UTC.
         by: who did it: user@host.
@@ -38,9 +38,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         replaced: the champion before a promotion or rollback.
         verdict: number of the verdict that was written or relied on.
         variants: of a promotion or rollback: which variant serves each provider, by the provider's full name.
+        verdict_keys: public keys whose signatures of that verdict held when a promotion or rollback relied on it.
+        previous: sha256 of history.jsonl before this line; see models.history.
+        key: public key of whoever signed this line.
+        signature: of the line without itself.
     """
 
-    event: Literal["published", "judged", "promoted", "rolled back"]
+    event: Literal["published", "judged", "promoted", "rolled back", "vouched"]
     version: int
     when: str
     by: str
@@ -48,6 +52,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     replaced: int | None = None
     verdict: int | None = None
     variants: dict[str, str] = {}
+    verdict_keys: tuple[str, ...] = ()
+    previous: str | None = None
+    key: str | None = None
+    signature: str | None = None
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

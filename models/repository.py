@@ -5,6 +5,8 @@
     <root>/<name>/reference.json                   what this name is judged against
     <root>/<name>/<version>/model.onnx, manifest.json, samples.png     never change
     <root>/<name>/<version>/verdicts/NNN.json      append-only
+    <root>/<name>/<version>/verdicts/NNN.sig       its signatures, where somebody signed it
+    <root>/<name>/<version>/verdicts/NNN.closest.png   a picture that came with it
     <root>/extractors/                             feature extractors: see models.extractor_store
 
 One writer at a time for each name (a file lock); readers need none. A writer first mends what a killed one left.
@@ -14,132 +16,55 @@ import contextlib
 import datetime
 import getpass
 import os
-import re
 import socket
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
-from models import files
-from models.errors import Invalid, LoadError, NotFound, Refused
+from models import attestation, files
+from models.attestation import CLOSEST_SUFFIX
+from models.errors import Invalid, Refused
+from models.history import seal
+from models.keys import SigningKey
 from models.manifest import Manifest
-from models.records import Aliases, Event, Reference, Verdict, fold
+from models.records import Event, Reference, Verdict, fold
+from models.repository_reading import NAME_PATTERN, ReadOnlyRepository, Version, decode_file, subject_of
 
-NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+__all__ = [
+    "CLOSEST_SUFFIX",
+    "EXTRACTORS",
+    "NAME_PATTERN",
+    "ZOO",
+    "Repository",
+    "Version",
+    "check_name",
+    "decode_file",
+    "now",
+    "subject_of",
+    "whoami",
+]
+
 ZOO = Path(__file__).parent / "zoo"
-ALIASES = ("champion", "candidate")
-CLOSEST_SUFFIX = ".closest.png"  # beside a verdict: the samples nearest to training images
 EXTRACTORS = "extractors"  # the folder of feature extractors, and so no model's name
 
-T = TypeVar("T")
 
+class Repository(ReadOnlyRepository):
+    """A model repository at a folder, which need not exist before the first publishing.
 
-@dataclass(frozen=True, order=True)
-class Version:
-    """One published version; its files never change."""
+    Args:
+        root: the folder.
+        key: signs what is written; None leaves it unsigned.
+        trusted: see ReadOnlyRepository.
+    """
 
-    name: str
-    number: int
-    path: Path
+    def __init__(
+        self, root: str | os.PathLike[str], *, key: SigningKey | None = None, trusted: Collection[str] = ()
+    ) -> None:
+        super().__init__(root, trusted=trusted)
+        self.key = key
 
-    def __str__(self) -> str:
-        return f"{self.name}@{self.number}"
-
-    @property
-    def model_path(self) -> Path:
-        """The ONNX file."""
-        return self.path / "model.onnx"
-
-    @property
-    def samples_path(self) -> Path:
-        """The sample grid, a PNG; vector models have none."""
-        return self.path / "samples.png"
-
-    def manifest(self) -> Manifest:
-        """Read manifest.json.
-
-        Raises:
-            LoadError: missing or damaged.
-        """
-        return decode_file(self.path / "manifest.json", Manifest)
-
-
-class Repository:
-    """A model repository at a folder, which need not exist before the first publishing."""
-
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root)
-
-    # Reading.
-
-    def names(self) -> list[str]:
-        """The models that have at least one version, sorted."""
-        if not self.root.is_dir():
-            return []
-        return sorted(e.name for e in self.root.iterdir() if NAME_PATTERN.fullmatch(e.name) and self._numbers(e.name))
-
-    def versions(self, name: str) -> list[Version]:
-        """All versions of a model, oldest first; [] for an unknown name."""
-        return [Version(name, number, self._folder(name) / str(number)) for number in self._numbers(name)]
-
-    def require(self, name: str) -> list[Version]:
-        """All versions of a model that must be there, oldest first.
-
-        Raises:
-            NotFound: no such model; the detail lists what there is.
-        """
-        if versions := self.versions(name):
-            return versions
-        raise NotFound(f"there is no model {name!r} (models here: {', '.join(self.names()) or 'none'})", field="model")
-
-    def aliases(self, name: str) -> Aliases:
-        """Which versions are champion and candidate."""
-        path = self._folder(name) / "aliases.json"
-        return decode_file(path, Aliases) if path.exists() else Aliases()
-
-    def resolve(self, reference: str) -> Version:
-        """The version that "name" (its champion), "name@3", "name@champion" or "name@candidate" means.
-
-        Raises:
-            NotFound: no such model, version or alias; the detail lists what there is.
-        """
-        name, _, which = reference.partition("@")
-        which = which or "champion"
-        numbers = [version.number for version in self.require(name)]
-        number = getattr(self.aliases(name), which) if which in ALIASES else _version_number(which)
-        if number is None and which in ALIASES:
-            raise NotFound(f"{name!r} has no {which} (versions: {_listed(numbers)})", field="model")
-        if number not in numbers:
-            raise NotFound(f"{name!r} has no version {which!r} (versions: {_listed(numbers)})", field="model")
-        return Version(name, number, self._folder(name) / str(number))
-
-    def verdicts(self, version: Version) -> list[Verdict]:
-        """All verdicts of a version, oldest first."""
-        return [decode_file(path, Verdict) for path in self._verdict_paths(version)]
-
-    def passing(self, version: Version) -> Verdict | None:
-        """The newest verdict over this very model.onnx, if it is a pass."""
-        digest = version.manifest().digest
-        judged = [v for v in self.verdicts(version) if v.digest == digest and v.version == version.number]
-        return judged[-1] if judged and judged[-1].decision == "pass" else None
-
-    def history(self, name: str) -> list[Event]:
-        """All events of a model, oldest first."""
-        lines = files.read_lines(self._folder(name) / "history.jsonl")
-        try:
-            return [msgspec.json.decode(line, type=Event) for line in lines]
-        except msgspec.DecodeError as error:
-            raise LoadError(f"{name}/history.jsonl is damaged: {error}") from error
-
-    def reference(self, name: str) -> Reference | None:
-        """What a model is judged against; None where it was published without data."""
-        path = self._folder(name) / "reference.json"
-        return decode_file(path, Reference) if path.exists() else None
-
-    # Writing. Each is one atomic step for every reader.
+    # Each of these is one atomic step for every reader.
 
     def publish(self, name: str, contents: Mapping[str, bytes], *, manifest: Manifest, why: str | None) -> Version:
         """Add a version and make it the candidate.
@@ -167,19 +92,33 @@ class Repository:
             self._record(name, Event(event="published", version=number, when=now(), by=whoami(), why=why))
         return version
 
-    def add_verdict(self, version: Version, verdict: Verdict) -> Path:
-        """Append a verdict to a version and to the history; returns its file."""
+    def add_verdict(self, version: Version, verdict: Verdict, *, closest: bytes | None = None) -> Path:
+        """Append a verdict to a version and to the history.
+
+        Args:
+            version: that was judged.
+            verdict: on it.
+            closest: a PNG of its samples nearest to training images, to lie beside it.
+
+        Returns:
+            The verdict's file.
+        """
         with self.writing(version.name):
-            number = len(self._verdict_paths(version)) + 1
+            number = len(self.verdict_paths(version)) + 1
             path = version.path / "verdicts" / f"{number:03d}.json"
             path.parent.mkdir(exist_ok=True)
-            files.replace_file(path, files.pretty_json(verdict))
+            subject, data = subject_of(version, path), files.pretty_json(verdict)
+            # The verdict comes last, so that nobody sees one whose signature or picture is still to come.
+            _put(version.path / subject.closest, closest)
+            signed = None if self.key is None else attestation.attest(subject, self.key, {subject.verdict: data})
+            _put(subject.path, signed)
+            files.replace_file(path, data)
             self._record(version.name, self._judged(version, number, verdict))
         return path
 
-    def record(self, name: str, event: Event) -> None:
-        """Append an event, then bring the aliases up to date. Call it inside `writing`."""
-        self._record(name, event)
+    def record(self, name: str, event: Event) -> Event:
+        """Append an event, sealed and signed, then bring the aliases up to date. Call it inside `writing`."""
+        return self._record(name, event)
 
     def set_reference(self, name: str, reference: Reference) -> None:
         """Say what a model is judged against; what is there already stays, since the same content is the same data.
@@ -217,10 +156,10 @@ class Repository:
             if version.number not in published:
                 why = "recovered: the publisher was cut off"
                 self._record(name, Event(event="published", version=version.number, when=now(), by=whoami(), why=why))
-            for number, path in enumerate(self._verdict_paths(version), start=1):
+            for number, path in enumerate(self.verdict_paths(version), start=1):
                 if (version.number, number) not in judged:
                     self._record(name, self._judged(version, number, decode_file(path, Verdict)))
-        if self.aliases(name) != fold(self.history(name)):
+        if self.written_aliases(name) != fold(self.history(name)):
             self._fold_aliases(name)
 
     def _judged(self, version: Version, number: int, verdict: Verdict) -> Event:
@@ -228,24 +167,23 @@ class Repository:
             event="judged", version=version.number, when=now(), by=whoami(), why=verdict.decision, verdict=number
         )
 
-    def _record(self, name: str, event: Event) -> None:
-        files.append_line(self._folder(name) / "history.jsonl", msgspec.json.encode(event))
+    def _record(self, name: str, event: Event) -> Event:
+        before = b"".join(line + b"\n" for line in self.lines(name))
+        sealed = seal(name, before, event, self.key)
+        files.append_line(self._folder(name) / "history.jsonl", msgspec.json.encode(sealed))
         self._fold_aliases(name)
+        return sealed
 
     def _fold_aliases(self, name: str) -> None:
         files.replace_file(self._folder(name) / "aliases.json", files.pretty_json(fold(self.history(name))))
 
-    def _folder(self, name: str) -> Path:
-        return self.root / name
 
-    def _numbers(self, name: str) -> list[int]:
-        if not NAME_PATTERN.fullmatch(name) or not self._folder(name).is_dir():
-            return []
-        found = (_version_number(entry.name) for entry in self._folder(name).iterdir() if entry.is_dir())
-        return sorted(number for number in found if number is not None)
-
-    def _verdict_paths(self, version: Version) -> list[Path]:
-        return sorted((version.path / "verdicts").glob("[0-9]*.json"), key=lambda path: int(path.stem))
+def _put(path: Path, data: bytes | None) -> None:
+    """A file that belongs to a verdict; what a killed writer left in its place goes."""
+    if data is None:
+        path.unlink(missing_ok=True)
+    else:
+        files.replace_file(path, data)
 
 
 def check_name(name: str) -> str:
@@ -277,26 +215,3 @@ def whoami() -> str:
     except (KeyError, OSError):  # a container's numeric user has no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
-
-
-def _version_number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[1-9][0-9]{0,8}", text) else None
-
-
-def _listed(numbers: list[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[-8:])
-    return f"..., {shown}" if len(numbers) > 8 else shown
-
-
-def decode_file(path: Path, kind: type[T]) -> T:
-    """A JSON file as a record.
-
-    Raises:
-        LoadError: missing or damaged.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise LoadError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, Invalid) as error:
-        raise LoadError(f"{path} is damaged: {error}") from error

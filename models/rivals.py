@@ -36,7 +36,7 @@ def rivals(
     """
     name = distance("FD_inf", reals.extractor.label)
     promoted: dict[Version, float] = {}
-    for event in repository.history(version.name):
+    for event in repository.standing(version.name):
         if event.event != "promoted" or event.verdict is None:
             continue
         past, verdict = _relied_on(repository, version.name, event)

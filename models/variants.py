@@ -1,6 +1,6 @@
 """Variants: a version's generator made faster for some hardware, each with a manifest and a verdict. Judges nothing.
 
-    <root>/<name>/<version>/variants/<variant>/model.onnx, manifest.json, verdict.json     never change
+    <root>/<name>/<version>/variants/<variant>/model.onnx, manifest.json, verdict.json, verdict.sig     never change
 
 A variant computes almost the same samples as its parent, the version's model.onnx, so its samples have addresses of
 their own: its recipe is written into the file before hashing, and its digest stands where the parent's would.
@@ -8,6 +8,7 @@ their own: its recipe is written into the file before hashing, and its digest st
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,8 @@ from typing import Literal
 import msgspec
 import onnx
 
-from models import files
+from models import attestation, files
+from models.attestation import Attestation, Subject
 from models.errors import Invalid, LoadError, NotFound
 from models.manifest import Golden
 from models.records import Number
@@ -165,8 +167,24 @@ class Variant:
         """
         return decode_file(self.path / "verdict.json", VariantVerdict)
 
-    def passing(self) -> VariantManifest:
+    @property
+    def subject(self) -> Subject:
+        """What its verdict speaks of."""
+        return _subject(self.version, self.name, self.path)
+
+    def attested(self, trusted: Collection[str]) -> Attestation | None:
+        """The signatures of its verdict, where they hold; None for an unsigned one where no keys are trusted.
+
+        Raises:
+            LoadError: they do not, or none is by a trusted key.
+        """
+        return attestation.check(self.subject, trusted or None)
+
+    def passing(self, trusted: Collection[str] = ()) -> VariantManifest:
         """Its manifest, where its verdict over this very file and this very parent is a pass.
+
+        Args:
+            trusted: public keys of which one must have signed that verdict; none for any verdict.
 
         Raises:
             LoadError: it is not, or its files are damaged.
@@ -176,6 +194,8 @@ class Variant:
             raise LoadError(f"{self}: its manifest and verdict are not of this file and this version")
         if verdict.decision != "pass":
             raise LoadError(f"{self}: its verdict is {verdict.decision!r}: {'; '.join(verdict.reasons)}")
+        if trusted:
+            self.attested(trusted)
         return manifest
 
 
@@ -221,7 +241,11 @@ def add_variant(
         staging.mkdir()
         named = msgspec.structs.replace(manifest, name=name)
         contents = {"model.onnx": model, "manifest.json": files.pretty_json(named)}
-        for filename, data in {**contents, "verdict.json": files.pretty_json(verdict)}.items():
+        contents["verdict.json"] = files.pretty_json(verdict)
+        if repository.key is not None:
+            signed = attestation.attest(_subject(version, name, staging), repository.key, contents)
+            contents["verdict.sig"] = signed
+        for filename, data in contents.items():
             files.write_file(staging / filename, data)
         variant = Variant(version, name)
         variant.path.parent.mkdir(exist_ok=True)
@@ -229,18 +253,28 @@ def add_variant(
     return variant
 
 
-def best_variants(version: Version, *, min_speedup: float) -> dict[str, str]:
-    """For each provider the fastest variant that passed, where it is at least so much faster than the parent."""
+def best_variants(version: Version, *, min_speedup: float, trusted: Collection[str] = ()) -> dict[str, str]:
+    """For each provider the fastest variant that passed, where it is at least so much faster than the parent.
+
+    Args:
+        version: the parent.
+        min_speedup: times the parent's speed.
+        trusted: see Variant.passing.
+    """
     best: dict[str, tuple[float, str]] = {}
     for variant in variants(version):
         try:
-            manifest = variant.passing()
-        except LoadError:  # it failed, or is damaged: either way it serves nobody
+            manifest = variant.passing(trusted)
+        except LoadError:  # it failed, is damaged or not trusted: either way it serves nobody
             continue
         fastest, _ = best.get(manifest.recipe.provider, (0.0, ""))
         if manifest.ratio >= min_speedup and manifest.ratio > fastest:
             best[manifest.recipe.provider] = (manifest.ratio, variant.name)
     return {provider: name for provider, (_, name) in sorted(best.items())}
+
+
+def _subject(version: Version, name: str, folder: Path) -> Subject:
+    return Subject(f"{version}/variants/{name}", folder, "verdict.json")
 
 
 def stamp_recipe(model: onnx.ModelProto, recipe: Recipe) -> None:

@@ -1,19 +1,23 @@
 """What /models says of the repository and of what is loaded. Reads files, so it is called on threads; knows no HTTP."""
 
 import re
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from models.attestation import Attestation
 from models.errors import LoadError, NotFound
 from models.labels import Form, is_distance
 from models.manifest import Manifest
-from models.records import Verdict
+from models.records import Event, Verdict
 from models.repository import Repository, Version
 from models.variants import Variant, variants
 from serving.loading import LiveModel
 from serving.ports import Models
 
+UNTOLD = {"by", "previous", "signature"}
 DATA_SET_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")  # anything else that names data is a path
 
 
@@ -47,7 +51,7 @@ def describe_name(repository: Repository, live: Models, name: str, *, brief: boo
         "serving": None if champion is None else _loaded(champion),
     }
     if not brief:
-        document["history"] = [_without(msgspec.to_builtins(event), "by") for event in repository.history(name)]
+        document["history"] = [_told(event) for event in repository.history(name)]
     return document
 
 
@@ -59,10 +63,11 @@ def describe_version(repository: Repository, live: Models, version: Version) -> 
         "name": version.name,
         "version": version.number,
         "passing": repository.passing(version) is not None,
+        "signed_by": _signers(partial(repository.attested, version)),
         "serving": None if loaded is None else _loaded(loaded),
         "manifest": _public(version.manifest()),
         "verdicts": msgspec.to_builtins(verdicts),
-        "variants": [_variant(variant) for variant in variants(version)],
+        "variants": [_variant(variant, repository.trusted) for variant in variants(version)],
     }
 
 
@@ -87,7 +92,7 @@ def _public(manifest: Manifest) -> dict[str, Any]:
     return document
 
 
-def _variant(variant: Variant) -> dict[str, Any]:
+def _variant(variant: Variant, trusted: Collection[str]) -> dict[str, Any]:
     """One recorded variant; a damaged one is told too, so that it does not hide the others."""
     try:
         manifest, verdict = variant.manifest(), variant.verdict()
@@ -99,11 +104,22 @@ def _variant(variant: Variant) -> dict[str, Any]:
         "recipe": msgspec.to_builtins(manifest.recipe),
         "speed": msgspec.to_builtins(manifest.speed),
         "verdict": msgspec.to_builtins(verdict),
+        "signed_by": _signers(partial(variant.attested, trusted)),
     }
 
 
-def _without(document: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if name != key}
+def _told(event: Event) -> dict[str, Any]:
+    """An event without who did it, and without seals that nobody could check then."""
+    return {key: value for key, value in msgspec.to_builtins(event).items() if key not in UNTOLD}
+
+
+def _signers(attested: Callable[[], Attestation | None]) -> list[str]:
+    """Public keys whose signatures hold here; none where they do not."""
+    try:
+        signed = attested()
+    except LoadError:
+        return []
+    return sorted(signed.signatures) if signed is not None else []
 
 
 def _loaded(model: LiveModel) -> dict[str, Any]:

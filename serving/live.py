@@ -87,6 +87,7 @@ class LiveModels:
         self._champions: dict[str, LiveModel] = {}
         self._others: OrderedDict[Version, LiveModel] = OrderedDict()
         self._names: set[str] = set()  # that should answer, loaded or not
+        self._unheeded: dict[str, str] = {}  # why the newest promotion of a name is not followed, as last reported
         self._usual: str | None = None  # of them, what requests that name none get
         self._failures: dict[Version, tuple[float, str]] = {}  # when to try again, and why it failed
         self._loading: tuple[Version, asyncio.Task[LiveModel | None]] | None = None
@@ -290,11 +291,12 @@ class LiveModels:
         """The same model with the verdict that it has now; itself where nothing changed or nothing can be read."""
         try:
             verdict = await asyncio.to_thread(self._repository.passing, model.version)
+            if verdict == model.verdict:
+                return model
+            why = None if verdict is not None else await asyncio.to_thread(self._repository.distrusted, model.version)
         except (GenserveError, OSError):
             return model
-        if verdict == model.verdict:
-            return model
-        log.info("verdict changed", model=str(model.version), unjudged=verdict is None)
+        log.info("verdict changed", model=str(model.version), unjudged=verdict is None, reason=why)
         return replace(model, verdict=verdict)
 
     async def _champion_versions(self) -> dict[str, Wanted]:
@@ -308,12 +310,16 @@ class LiveModels:
         for name in names:
             try:
                 wanted = await asyncio.to_thread(self._champion_version, name)
+                unheeded = await asyncio.to_thread(self._repository.unheeded, name)
             except (GenserveError, OSError) as error:
                 self._report(name, str(error))
                 unreadable.add(name)
-            else:
-                if wanted is not None:
-                    versions[name] = wanted
+                continue
+            if wanted is not None:
+                versions[name] = wanted
+            if unheeded is not None and self._unheeded.get(name) != unheeded:
+                self._report(name, unheeded)
+            self._unheeded[name] = unheeded or ""
         self._names = {*versions, *unreadable, *self._champions}
         alone = next(iter(self._names)) if len(self._names) == 1 else None
         self._usual = PREFERRED_MODEL if PREFERRED_MODEL in self._names else alone

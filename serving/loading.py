@@ -89,14 +89,15 @@ def load(
     """Load and check a version, or the variant promised for it; blocking. The golden samples' check is the warm-up.
 
     Raises:
-        LoadError: no passing verdict, another digest or signature than its manifest's, or unlike its golden samples.
+        LoadError: no passing verdict, or where keys are trusted none that one of them signed; another digest or
+            signature than its manifest's; or unlike its golden samples.
         Unavailable: none of the providers asked for can be used.
     """
     verdict = repository.passing(version)
     if verdict is None and not allow_unjudged:
-        raise LoadError(f"{version} has no passing verdict")
-    promised = promised_variants(repository.history(version.name), version.number)
-    opened = open_promised(version, promised, providers=providers)
+        raise LoadError(repository.distrusted(version) or f"{version} has no passing verdict")
+    promised = promised_variants(repository.standing(version.name), version.number)
+    opened = open_promised(version, promised, providers=providers, trusted=repository.trusted)
     return LiveModel(
         version=version,
         manifest=opened.manifest,

@@ -10,10 +10,10 @@ from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from models.card import build_card
+from models.card import Card, build_card
 from models.card_text import STYLE_HASH, to_html, to_markdown
 from models.errors import NotFound
-from models.repository import Repository
+from models.repository import Repository, Version
 from serving import catalogue
 from serving.openapi import document
 from serving.routes import IMMUTABLE, reference
@@ -80,10 +80,7 @@ def model_routes(service: Service) -> list[HTTPRouteHandler]:
     @get("/models/{name:str}/versions/{version:str}/samples.png")
     async def samples(name: FromPath[str], version: FromPath[str]) -> Response[bytes]:
         found = await asyncio.to_thread(repository.resolve, reference(name, version))
-        try:
-            body = await asyncio.to_thread(found.samples_path.read_bytes)
-        except FileNotFoundError as error:
-            raise NotFound(f"{found} has no sample grid") from error
+        body = await asyncio.to_thread(_samples_of, repository, found)
         return Response(body, media_type="image/png", headers={"cache-control": IMMUTABLE})
 
     @get("/models/{name:str}/versions/{version:str}/card")
@@ -103,7 +100,7 @@ def model_routes(service: Service) -> list[HTTPRouteHandler]:
 
 
 def _page_of(repository: Repository, asked: str) -> bytes:
-    return to_html(build_card(repository, repository.resolve(asked), public=True)).encode()
+    return to_html(_built(repository, asked)).encode()
 
 
 def _card(page: bytes) -> Response[bytes]:
@@ -112,8 +109,27 @@ def _card(page: bytes) -> Response[bytes]:
 
 def _text_of(repository: Repository, asked: str) -> bytes:
     """Pictures are where the service has them; those that it has not are left to the page."""
-    card = build_card(repository, repository.resolve(asked), public=True)
-    return to_markdown(card, lambda picture: picture.name).encode()
+    return to_markdown(_built(repository, asked), lambda picture: picture.name).encode()
+
+
+def _built(repository: Repository, asked: str) -> Card:
+    version = repository.resolve(asked)
+    _check_trust(repository, version)
+    return build_card(repository, version, public=True)
+
+
+def _samples_of(repository: Repository, version: Version) -> bytes:
+    _check_trust(repository, version)
+    try:
+        return version.samples_path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(f"{version} has no sample grid") from error
+
+
+def _check_trust(repository: Repository, version: Version) -> None:
+    """Where keys are trusted, nothing is shown that they do not vouch for, as nothing else is served."""
+    if why := repository.distrusted(version):
+        raise NotFound(f"{version} is not served: {why}", field="model")
 
 
 def page_routes() -> list[HTTPRouteHandler]:

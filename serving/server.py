@@ -48,7 +48,8 @@ def serve(arguments: argparse.Namespace | None = None, environment: Mapping[str,
     interpreter.prepare()
     runtime = check_runtime()
     _check_providers(settings)
-    repository = Repository(settings.models) if settings.models else readable_repository({})
+    root = settings.models or readable_repository({}).root
+    repository = Repository(root, trusted=settings.trusted_keys)
     if not repository.root.is_dir():
         log.warning("the model repository does not exist yet: nothing can be served", root=str(repository.root))
     elif not repository.names():

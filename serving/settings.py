@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from models.errors import Invalid
+from models.keys import public_keys
 from models.runtime import PROVIDERS
 from serving.errors import SettingsError
 
@@ -58,7 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         stock_images: fresh images kept ready, over all models, for requests of one image without a seed; 0 for none.
         allow_unjudged: serve versions without a passing verdict, loudly.
         api_keys_file: file of API keys; None for an open server.
-        trusted_keys: public keys that models must be signed with.
+        trusted_keys: public keys, or files of them; verdicts and promotions count only where one of them signed.
+        signing_key: file of the private key that commands sign with; unused by servers.
         data: where data sets are kept (training's; accepted and unused here).
         log_format: "console" for people, "json" for machines.
         log_level: the least severe level that is written.
@@ -86,7 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stock_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     allow_unjudged: bool = False
     api_keys_file: str | None = None
-    trusted_keys: str | None = None
+    trusted_keys: tuple[str, ...] = ()
+    signing_key: str | None = None
     data: str | None = None
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -165,6 +169,8 @@ def _convert(name: str, label: str, value: Any, typed: bool) -> Any:  # noqa: AN
     """One value as its field's type; where its source has types of its own (TOML), text is no number."""
     if name == "providers":
         return _providers(label, value)
+    if name == "trusted_keys":
+        return _trusted_keys(label, value)
     hint = _HINTS[name]
     try:
         return msgspec.convert(value, hint, strict=typed or not isinstance(value, str))
@@ -183,6 +189,17 @@ def _providers(label: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401 see _
     return tuple(dict.fromkeys(known[part.strip().lower()] for part in parts))
 
 
+def _trusted_keys(label: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401 see _convert
+    """Public keys themselves: what the files held at start is what counts until the next."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) and part.strip() for part in parts):
+        raise SettingsError(f"{value!r} is not a comma-separated list of public keys or files of them", field=label)
+    try:
+        return public_keys(part.strip() for part in parts)
+    except Invalid as error:
+        raise SettingsError(error.detail, field=label) from error
+
+
 def _check(settings: Settings) -> None:
     """Refuse values that contradict each other, and features that this version does not have yet."""
     if settings.max_images > settings.max_queue_images:
@@ -191,13 +208,13 @@ def _check(settings: Settings) -> None:
             "a request of that size could never be queued",
             field="GENSERVE_MAX_IMAGES",
         )
-    unsupported = {
-        "api_keys_file": (settings.api_keys_file is not None, "this version has no API keys; leave it unset"),
-        "trusted_keys": (settings.trusted_keys is not None, "this version checks no signatures; leave it unset"),
-    }
-    for name, (asked, reason) in unsupported.items():
-        if asked:
-            raise SettingsError(reason, field=PREFIX + name.upper())
+    if settings.trusted_keys and settings.allow_unjudged:
+        raise SettingsError(
+            "it would serve what no key in GENSERVE_TRUSTED_KEYS vouches for: leave one of them unset",
+            field="GENSERVE_ALLOW_UNJUDGED",
+        )
+    if settings.api_keys_file is not None:
+        raise SettingsError("this version has no API keys; leave it unset", field="GENSERVE_API_KEYS_FILE")
 
 
 _HINTS = {field.name: field.type for field in msgspec.structs.fields(Settings)}

@@ -101,7 +101,7 @@ def _app(task: Task, link: Link, metrics: Metrics) -> App:
     encoders = max(1, available_cores() // settings.workers)
     service = Service(
         settings=settings,
-        repository=Repository(task.root),
+        repository=Repository(task.root, trusted=settings.trusted_keys),
         live=link.models,
         sampler=RemoteSampler(link, local),
         metrics=metrics,

@@ -51,10 +51,13 @@ def data(tmp_path: Path) -> Path:
 def test_every_subcommand_has_a_useful_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Each says what it does and what it takes."""
     commands = (
-        "train export publish evaluate gate optimize promote rollback models verify sample interpolate serve doctor"
+        "train export publish evaluate gate optimize promote rollback history models verify sign "
+        "sample interpolate serve doctor"
     )
     for command in [
         *commands.split(),
+        "key new",
+        "key show",
         *(f"extractor {name}" for name in ["train", "import-inception", "ladder", "list", "show"]),
     ]:
         with pytest.raises(SystemExit) as caught:
@@ -228,7 +231,7 @@ def test_variants_are_promoted_listed_verified_and_rolled_back(
     rows = json.loads(capsys.readouterr().out)["variants"]
     assert [(row["variant"], row["verdict"]) for row in rows] == [("tiny@1 elsewhere", "fail"), ("tiny@1 fast", "pass")]
     assert main(["verify"]) == 0
-    assert "ok     tiny@1 fast\n" in capsys.readouterr().out
+    assert "ok     tiny@1 fast (unsigned)\n" in capsys.readouterr().out
     variant.model_path.write_bytes(b"junk")
     assert main(["verify"]) == 1
     assert "FAULT  tiny@1 fast: the file's sha256" in capsys.readouterr().out

@@ -87,6 +87,10 @@ SETTINGS: Values = {
         "logLevel": "debug",
     }
 }
+TRUSTED = [
+    "/VHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU=",
+    "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+]  # of RFC 8032
 RENDERINGS: dict[str, Values] = {
     "cpu": {},
     "gpu": GPU,
@@ -99,6 +103,7 @@ RENDERINGS: dict[str, Values] = {
     "seen": SEEN,
     "pods": PODS,
     "settings": SETTINGS,
+    "trust": {"config": {"trustedKeys": TRUSTED}},
     "recreate": {
         "updateStrategy": {"type": "Recreate"},
         "pdb": {"enabled": False},

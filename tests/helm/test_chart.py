@@ -13,6 +13,7 @@ from tests.helm.chart import (
     CHART,
     RENDERINGS,
     ROOT,
+    TRUSTED,
     Document,
     environment,
     of_kind,
@@ -27,9 +28,9 @@ CUSTOM = {"ServiceMonitor"}  # of the Prometheus operator: no schema of Kubernet
 OWNED = {"host", "port", "models", "metrics_port", "redis_url"}  # set by other values of the chart
 NOT_OFFERED = {
     "api_keys_file",
-    "trusted_keys",
+    "signing_key",
     "data",
-}  # this version refuses or ignores them
+}  # this version refuses them, or servers do not use them
 
 each_rendering = pytest.mark.parametrize("name", RENDERINGS)
 
@@ -134,6 +135,7 @@ def test_settings_arrive_as_they_were_given() -> None:
     assert settings.allow_unjudged is True
     assert settings.providers == ("OpenVINOExecutionProvider", "CPUExecutionProvider")
     assert settings.default_model == given["defaultModel"]
+    assert load_settings(None, environment(rendering("trust"))).trusted_keys == tuple(TRUSTED)
 
 
 def test_changed_settings_restart_the_pods() -> None:

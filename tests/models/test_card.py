@@ -8,8 +8,10 @@ import pytest
 from genserve.cli import main
 from models.card import Card, Code, Paragraph, Picture, Section, Table, build_card
 from models.card_text import to_html, to_markdown
+from models.keys import make_key
 from models.repository import Repository
 from models.testkit import add_tiny_variant, fake_verdict, promoted_repository, publish_tiny
+from models.vouching import vouch
 
 NASTY = "<script>alert('|')</script>"
 
@@ -42,6 +44,17 @@ def test_a_champions_card_tells_its_role_its_verdict_and_its_past(tmp_path: Path
     assert all(name in told for name in verdict.numbers if not name.startswith("real "))
     assert " | promoted | " in told
     assert repository.history("tiny")[0].by in told
+
+
+def test_a_card_tells_who_signed(tmp_path: Path) -> None:
+    """The public key, or that nobody did, or what speaks against it."""
+    version = promoted_repository(tmp_path).resolve("tiny")
+    assert "unsigned" in words(build_card(Repository(tmp_path), version, public=True))
+    key = make_key()
+    vouch(Repository(tmp_path, key=key), "tiny")
+    assert key.public in words(build_card(Repository(tmp_path), version, public=True))
+    version.samples_path.write_bytes(version.samples_path.read_bytes() + b"\0")
+    assert "samples.png is not as it was signed" in words(build_card(Repository(tmp_path), version, public=True))
 
 
 def test_a_public_card_names_no_person_and_no_place(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_history_tells_everything(tmp_path: Path) -> None:
         ("published", 2, None, None),
         ("judged", 2, None, 1),
         ("promoted", 2, 1, 1),
-        ("rolled back", 1, 2, None),
+        ("rolled back", 1, 2, 1),
     ]
     assert "@" in repository.history("tiny")[-1].by
     assert repository.history("tiny")[-1].why == "colours"

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from models.golden import MIXED_BATCHES
+from models.keys import make_key
 from serving.arguments import add_serve_arguments
 from serving.errors import SettingsError
 from serving.settings import PROVEN_BATCH, Settings, load_settings
@@ -125,11 +126,34 @@ def test_what_kubernetes_injects_is_ignored():
     assert load(**injected) == Settings()
 
 
-@pytest.mark.parametrize(("name", "value"), [("API_KEYS_FILE", "keys"), ("TRUSTED_KEYS", "k.pub")])
-def test_what_is_not_supported_yet_is_refused(name, value):
+def test_what_is_not_supported_yet_is_refused():
     """A setting that would change nothing is not accepted in silence."""
     with pytest.raises(SettingsError, match="this version"):
-        load(**{name: value})
+        load(API_KEYS_FILE="keys")
+
+
+def test_trusted_keys_are_pasted_or_in_files(tmp_path):
+    """A list in the environment or in TOML; the settings hold the keys themselves."""
+    first, second = make_key().public, make_key().public
+    (tmp_path / "release.pub").write_text(f"{second} release\n")
+    assert load(TRUSTED_KEYS=f"{first}, release.pub").trusted_keys == (first, second)
+    (tmp_path / "genserve.toml").write_text(f'trusted_keys = ["{first}"]')
+    assert load().trusted_keys == (first,)
+
+
+@pytest.mark.parametrize("value", ["k.pub", "AAAA", ","])
+def test_a_trusted_key_that_is_none_stops_the_start(value):
+    """Else a server would trust nobody, or everybody."""
+    with pytest.raises(SettingsError) as error:
+        load(TRUSTED_KEYS=value)
+    assert error.value.field == "GENSERVE_TRUSTED_KEYS"
+
+
+def test_trusting_keys_and_serving_the_unjudged_contradict_each_other():
+    """One of them must be left unset."""
+    with pytest.raises(SettingsError, match="GENSERVE_TRUSTED_KEYS") as error:
+        load(TRUSTED_KEYS=make_key().public, ALLOW_UNJUDGED="1")
+    assert error.value.field == "GENSERVE_ALLOW_UNJUDGED"
 
 
 def test_a_request_larger_than_the_queue_is_refused_at_start():
