@@ -8,6 +8,7 @@ read. A public key is its 32 bytes in base64, 44 characters, as one pastes them 
 
 import base64
 import binascii
+import functools
 import os
 import stat
 from collections.abc import Iterable
@@ -99,6 +100,7 @@ def read_key(path: Path) -> SigningKey:
     return SigningKey(private)
 
 
+@functools.lru_cache(maxsize=1024)  # servers look every few seconds at what rarely changes
 def verifies(public: str, signature: str, message: bytes) -> bool:
     """Whether a signature of a message was made with the private half of a public key."""
     from cryptography.exceptions import InvalidSignature
