@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from bench.machine import describe
 from models.datasets import Dataset, load_dataset
 from models.extractors import Extractor, resolve_extractor
-from models.frechet import Moments, frechet_distance, moments
+from models.frechet import frechet_distance, moments
+from models.halving import Moments
 from models.splits import SplitName
 from trainer.config import Config, make_config
 from trainer.convnets import initialise

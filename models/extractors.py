@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from models import extractor_store, random_features
 from models.batches import batches
@@ -41,10 +42,18 @@ class Extracted(NamedTuple):
     Args:
         features: [N, D] float32.
         class_idx: [N] int64, the class that it recognises; None for one that does not classify.
+        probabilities: [N, K] float16, how sure it is of each class; None where they were not made or kept.
     """
 
     features: Features
     class_idx: NDArray[np.int64] | None
+    probabilities: NDArray[np.float16] | None = None
+
+    def some(self, rows: NDArray[np.int64]) -> "Extracted":
+        """Of some samples."""
+        class_idx = None if self.class_idx is None else self.class_idx[rows]
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return Extracted(self.features[rows], class_idx, probabilities)
 
 
 class Extractor:
@@ -125,16 +134,18 @@ class Extractor:
         self.check_shape("image" if samples.dtype == np.uint8 else "vector", samples.shape[1:])
         features = np.empty((len(samples), self.dim), np.float32)
         class_idx = np.empty(len(samples), np.int64) if self.classes is not None else None
+        probabilities = np.empty((len(samples), len(self.classes)), np.float16) if self.classes is not None else None
         for rows in batches(len(samples), samples.shape[1:], self.manifest.batch_size):
             outputs = self._session.run(self._outputs, {INPUT_NAMES[self.manifest.kind]: samples[rows]})
             features[rows] = outputs[0]
-            if class_idx is not None:
+            if class_idx is not None and probabilities is not None:
                 class_idx[rows] = outputs[1].argmax(1)
+                probabilities[rows] = softmax(outputs[1], axis=1)
             if progress is not None:
                 progress(len(outputs[0]))
         if not np.isfinite(features).all():
             raise DataError(f"{self.label} makes features that are not finite of these samples", field="extractor")
-        return Extracted(features, class_idx)
+        return Extracted(features, class_idx, probabilities)
 
     def features(self, samples: NDArray[Any]) -> Features:
         """The features alone: [N, D] float32."""

@@ -8,24 +8,20 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
+from scipy.stats import chi2, t
 
-Matrix = NDArray[np.float64]  # [N, d] or [d, d]
-Vector = NDArray[np.float64]  # [N] or [d]
+from models.bounds import Spread, spread
+from models.halving import Groups, Matrix, Moments, Vector, design
 
 DEAD = 1e-10  # of the largest real variance: directions below carry no cross term
 RIDGE = 1e-6  # of the mean real variance, added where a covariance is inverted
-NUM_SPLITS = 8  # complementary half-splits for FD_inf
-NUM_GROUPS = 20  # of the grouped jackknife
-DISAGREEMENT = 0.25  # between delta method and jackknife, above which the larger one counts
-
-
-class Moments(NamedTuple):
-    """Of a set of n features: mean [d], unbiased covariance [d, d]."""
-
-    n: int
-    mean: Vector
-    covariance: Matrix
+ROWS = 4096  # turned into float64 at once
+GROUP_ROWS = 32  # of the smaller set, at least, where there are more than 4 groups
+WIDE = 512  # dimensions above which a distance costs too much for many parts
+DISAGREEMENT = 0.999  # confidence beyond which half-samples' spread counts in place of the delta method's
+NORMAL_975 = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +31,25 @@ class Frechet:
     Args:
         fd: at the given numbers of samples; biased upwards.
         fd_inf: with the bias extrapolated away; unclipped, so that it may be slightly negative.
-        se: standard error of both.
+        spread: of fd_inf: its bounds.
         trace_real: Tr R, the scale of FD.
         influence_fake: [N_g], the delta method's influence of each fake.
         influence_real: [N_r], of each real.
+        bends: [G - 1], the mean FD of each half-split's halves less FD: its own bias, and how much that varies.
     """
 
     fd: float
     fd_inf: float
-    se: float
+    spread: Spread
     trace_real: float
     influence_fake: Vector
     influence_real: Vector
+    bends: Vector
+
+    @property
+    def se(self) -> float:
+        """The standard error of fd_inf."""
+        return self.spread.se
 
 
 class Difference(NamedTuple):
@@ -65,47 +68,75 @@ def moments(features: NDArray[Any]) -> Moments:  # [N, d], N >= 2
 
 
 def frechet_distance(fake: Moments, real: Moments) -> float:
-    """FD by eigenvalues of R^1/2 S R^1/2, clipped at 0: always real, whatever the covariances' ranks."""
-    return _distance(fake, real, _root(real.covariance))
+    """FD by eigenvalues that are clipped at 0: always real, whatever the covariances' ranks."""
+    return _distance(fake, real, 0)
 
 
 def frechet(fake: NDArray[Any], real: NDArray[Any], *, seed: int = 0) -> Frechet:
-    """FD, FD_inf and their standard error.
+    """FD, FD_inf and its standard error, which holds near FD = 0 too.
 
-    FD_inf = mean over complementary half-splits of 2 FD_n - mean(FD_n/2), halving both sets (after Chong & Forsyth
-    2020, whose FD_N is a + b / N). SE^2 = Var(IF_g) / N_g + Var(IF_r) / N_r, or the grouped jackknife's where the two
-    differ by more than 25 % and it is larger.
+    With F_n, F_n/2, F_n/4 the mean FD of all, of balanced halves and of quarters of both sets,
+    FD_inf = 2 F_n - F_n/2 + (2 F_n - 3 F_n/2 + F_n/4) / 3: of FD_n = FD + a/n + b/n^2 + ... both orders are gone
+    (Chong & Forsyth 2020 take off the first). FD of
+    samples is FD + L + Q to second order, with L linear and Q quadratic in what their moments are off by. Each
+    half-split's bend, its mean FD less F_n, is another Q of the same law, so the bends' variance is Q's.
 
     Args:
         fake: [N_g, d] features, N_g >= 4.
         real: [N_r, d] features, N_r >= 4.
-        seed: of the half-splits and groups.
+        seed: of the groups.
 
     Raises:
         ValueError: fewer than 4 samples, or different d.
     """
-    g, r = np.asarray(fake, np.float64), np.asarray(real, np.float64)
-    if g.shape[1] != r.shape[1] or min(len(g), len(r)) < 4:
-        raise ValueError(f"features {g.shape} and {r.shape}: at least 4 of each, of the same dimension")
-    moments_g, moments_r = moments(g), moments(r)
-    fd = frechet_distance(moments_g, moments_r)
-    influence_g, influence_r = _influences(g, r, moments_g, moments_r)
-    delta_method = float(np.sqrt(influence_g.var() / len(g) + influence_r.var() / len(r)))
-    jackknife = _jackknife(g, r, moments_g, moments_r, np.random.RandomState(seed))
+    if fake.shape[1] != real.shape[1] or min(len(fake), len(real)) < 4:
+        raise ValueError(f"features {fake.shape} and {real.shape}: at least 4 of each, of the same dimension")
+    k, num_quarterings = _size(min(len(fake), len(real)), fake.shape[1])
+    everything = np.ones((1, 1 << k), bool)
+    r = Groups(real, None, 1 << k, seed=seed)
+    basis, dead = _basis(next(r.moments(everything)).covariance)
+    if basis is not None:
+        r = Groups(real, basis, 1 << k, seed=seed)
+    g = Groups(fake, basis, 1 << k, seed=seed + 1)
+    all_g, all_r = (next(side.moments(everything)) for side in (g, r))
+    fd = _distance(all_g, all_r, dead)
+
+    def distances(parts: NDArray[np.bool_]) -> NDArray[np.float64]:  # [..., G] -> [...]
+        flat = parts.reshape(-1, 1 << k)
+        pairs = zip(g.moments(flat), r.moments(flat), strict=True)
+        return np.reshape([_distance(*pair, dead) for pair in pairs], parts.shape[:-1])
+
+    plan = design(k, num_quarterings)
+    halves = distances(plan.halves)
+    bends = halves.mean(1) - fd
+    second = 0.0
+    if num_quarterings:
+        quarters = distances(plan.quarters).mean(1)
+        second = float((quarters + 2 * fd - 3 * halves.mean(1)[plan.halvings].mean(1)).mean())
+    influence_g, influence_r = _influences(fake, real, all_g, all_r, basis, dead)
+    first_order = influence_g.var() / len(fake) + influence_r.var() / len(real)
+    between = float(np.mean((halves[:, 0] - halves[:, 1]) ** 2) / 4)
+    if between > first_order * chi2.ppf(DISAGREEMENT, len(bends)) / len(bends):
+        first_order = between
+    fd_inf = fd - float(bends.mean()) + second / 3
+    quadratic, freedom = float(bends.var(ddof=1)) * (1 + 1 / len(bends)), len(bends) - 1
+    inflation = float(t.ppf(0.975, freedom) / NORMAL_975) ** 2
     return Frechet(
         fd=fd,
-        fd_inf=2 * fd - _half_distance(g, r, np.random.RandomState(seed)),
-        se=jackknife if jackknife > (1 + DISAGREEMENT) * delta_method else delta_method,
-        trace_real=float(np.trace(moments_r.covariance)),
+        fd_inf=fd_inf,
+        spread=spread(fd_inf, biased=fd, linear=float(first_order), quadratic=quadratic, inflation=inflation),
+        trace_real=float(np.trace(all_r.covariance)),
         influence_fake=influence_g,
         influence_real=influence_r,
+        bends=bends,
     )
 
 
 def difference(candidate: Frechet, other: Frechet) -> Difference:
     """FD_inf of the candidate less the other's, both measured on the same reals in the same order.
 
-    SE^2 = Var(IF_g,c) / N_c + Var(IF_g,o) / N_o + Var(IF_r,c - IF_r,o) / N_r: what the reals have in common cancels.
+    SE^2 = Var(IF_g,c) / N_c + Var(IF_g,o) / N_o + Var(IF_r,c - IF_r,o) / N_r: what the reals have in common cancels,
+    also in how the half-splits bend.
 
     Raises:
         ValueError: they were measured on different numbers of reals.
@@ -114,80 +145,100 @@ def difference(candidate: Frechet, other: Frechet) -> Difference:
         raise ValueError("paired differences need the same reals")
     common = (candidate.influence_real - other.influence_real).var() / len(candidate.influence_real)
     own = sum(side.influence_fake.var() / len(side.influence_fake) for side in (candidate, other))
-    return Difference(candidate.fd_inf - other.fd_inf, float(np.sqrt(own + common)))
+    if len(candidate.bends) == len(other.bends):
+        bends = candidate.bends - other.bends
+    else:  # so few fakes of one that their groups differ: the smaller set's bends vary more
+        bends = max((candidate.bends, other.bends), key=lambda side: float(side.var()))
+    return Difference(candidate.fd_inf - other.fd_inf, _standard_error(own + common, bends))
 
 
-def _distance(fake: Moments, real: Moments, root: Matrix) -> float:
-    """FD with R^1/2 at hand."""
+def _standard_error(first_order: float, bends: Vector) -> float:
+    """The standard error of a difference: first order as the delta method has it, and the bends' variance V.
+
+    The delta method takes the influences at the samples' moments, not the true ones, and so finds 2 V too much. Near
+    0 few bends are all that is known, so it is scaled for 1.96 of it to be Student's 97.5 % quantile.
+    """
+    bend = float(bends.var(ddof=1))
+    quadratic = bend * (1 + 1 / len(bends))
+    variance = max(first_order - 2 * bend, 0.0) + quadratic
+    if not quadratic > 0:
+        return float(np.sqrt(variance))
+    freedom = (len(bends) - 1) * (variance / quadratic) ** 2  # Satterthwaite 1946
+    return float(np.sqrt(variance) * t.ppf(0.975, min(freedom, 1e6)) / NORMAL_975)
+
+
+def _size(count: int, dim: int) -> tuple[int, int]:
+    """How many groups, as a power of 2, and quarterings: more groups tell the variance better, each part costs d^3."""
+    if count < 16 * GROUP_ROWS:
+        return 2, 0
+    if dim > WIDE:
+        return 3, 1
+    return (5, 5) if count >= 32 * GROUP_ROWS else (4, 5)
+
+
+def _basis(covariance: Matrix) -> tuple[Matrix | None, int]:
+    """An orthonormal basis that begins with the directions in which the reals do not vary, and their number.
+
+    None where there are none: the features' own basis does.
+    """
+    values = np.linalg.eigvalsh(covariance)
+    dead = int((values <= DEAD * max(values[-1], 0)).sum())
+    return (np.linalg.eigh(covariance)[1], dead) if dead else (None, 0)
+
+
+def _distance(fake: Moments, real: Moments, dead: int) -> float:
+    """FD where the first `dead` directions have no cross term.
+
+    Tr (R^1/2 S R^1/2)^1/2 is the sum of the roots of the eigenvalues of F^T S F for any F with F F^T = R, and the same
+    with S and R exchanged; the larger set's covariance has a Cholesky factor more likely.
+    """
     shift = fake.mean - real.mean
-    eigenvalues = np.linalg.eigvalsh(root @ fake.covariance @ root)
+    small, large = sorted((fake, real), key=lambda side: side.n)
+    factor = _factor(large.covariance[dead:, dead:])
+    eigenvalues = np.linalg.eigvalsh(factor.T @ small.covariance[dead:, dead:] @ factor)
     cross = np.sqrt(np.maximum(eigenvalues, 0)).sum()
     return float(shift @ shift + np.trace(fake.covariance) + np.trace(real.covariance) - 2 * cross)
 
 
-def _root(covariance: Matrix) -> Matrix:
-    """The symmetric square root of a positive semidefinite matrix."""
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+def _factor(covariance: Matrix) -> Matrix:
+    """F with F F^T = covariance: Cholesky's, or from eigenvalues where it is singular."""
+    try:
+        return np.asarray(np.linalg.cholesky(covariance), np.float64)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(covariance)
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 
-def _influences(g: Matrix, r: Matrix, fake: Moments, real: Moments) -> tuple[Vector, Vector]:  # [N_g], [N_r]
+def _influences(
+    g: NDArray[Any], r: NDArray[Any], fake: Moments, real: Moments, basis: Matrix | None, dead: int
+) -> tuple[Vector, Vector]:  # [N_g], [N_r]
     """The influence of each sample on FD.
 
     IF_g(x) = 2 (mu_g - mu_r).(x - mu_g) + (x - mu_g)^T (I - M)(x - mu_g), less its mean, with
-    M = R^1/2 (R^1/2 S R^1/2)^-1/2 R^1/2 is the optimal map's gradient; IF_r swaps the sides. Directions that are dead
-    in the reals have no cross term, so M is 0 there: a fake that lights one up still counts with its whole variance.
+    M = F (F^T S F)^-1/2 F^T, F F^T = R, the optimal map's gradient; IF_r swaps the sides. Directions that are dead in
+    the reals have no cross term, so M is 0 there: a fake that lights one up still counts with its whole variance.
     """
-    values, vectors = np.linalg.eigh(real.covariance)
-    alive = vectors[:, values > DEAD * max(values[-1], 0)]
-    ridge = RIDGE * np.trace(real.covariance) / len(real.mean) * np.eye(alive.shape[1])
-    S, R = (alive.T @ side.covariance @ alive + ridge for side in (fake, real))
-    root = _root(R)
-    middle_values, middle_vectors = np.linalg.eigh(root @ S @ root)
-    inverse_root = (middle_vectors / np.sqrt(np.maximum(middle_values, np.finfo(float).tiny))) @ middle_vectors.T
-    to_real = root @ inverse_root @ root
-    to_fake = np.linalg.inv(to_real)
+    ridge = RIDGE * np.trace(real.covariance) / len(real.mean)
+    S, R = (side.covariance[dead:, dead:] + ridge * np.eye(len(side.mean) - dead) for side in (fake, real))
+    F = _factor(R)
+    values, vectors = np.linalg.eigh(F.T @ S @ F)
+    values = np.maximum(values, np.finfo(float).tiny)
+    forward = (F @ vectors) * values**-0.25  # M = forward forward^T
+    backward = scipy.linalg.solve_triangular(F, vectors, trans="T", lower=True) * values**0.25  # of M^-1
     shift = fake.mean - real.mean
     return (
-        _influence(g - fake.mean, shift, alive, to_real),
-        _influence(r - real.mean, -shift, alive, to_fake),
+        _influence(g, fake.mean, shift, basis, dead, forward),
+        _influence(r, real.mean, -shift, basis, dead, backward),
     )
 
 
-def _influence(x: Matrix, shift: Vector, alive: Matrix, transport: Matrix) -> Vector:  # [N, d] -> [N]
-    inner = x @ alive
-    influence = 2 * x @ shift + (x**2).sum(1) - ((inner @ transport) * inner).sum(1)
+def _influence(
+    rows: NDArray[Any], mean: Vector, shift: Vector, basis: Matrix | None, dead: int, half_map: Matrix
+) -> Vector:  # [N, d] -> [N]
+    influence = np.empty(len(rows))
+    for start in range(0, len(rows), ROWS):
+        x = np.asarray(rows[start : start + ROWS], np.float64)
+        x = (x if basis is None else x @ basis) - mean
+        carried = ((x[:, dead:] @ half_map) ** 2).sum(1)
+        influence[start : start + ROWS] = 2 * x @ shift + (x**2).sum(1) - carried
     return np.asarray(influence - influence.mean())
-
-
-def _half_distance(g: Matrix, r: Matrix, random: np.random.RandomState) -> float:
-    """The mean FD at half the samples, over complementary half-splits of both sets."""
-    total = 0.0
-    for _ in range(NUM_SPLITS):
-        order_g, order_r = random.permutation(len(g)), random.permutation(len(r))
-        for half_g, half_r in zip(np.array_split(order_g, 2), np.array_split(order_r, 2), strict=True):
-            total += frechet_distance(moments(g[half_g]), moments(r[half_r]))
-    return total / (2 * NUM_SPLITS)
-
-
-def _jackknife(g: Matrix, r: Matrix, fake: Moments, real: Moments, random: np.random.RandomState) -> float:
-    """Standard error of FD by leaving out one of 20 groups of fakes, then of reals, at a time."""
-    root = _root(real.covariance)
-    root_fake = _root(fake.covariance)  # FD is symmetric, so each side's root serves while the other side varies
-    left_out_g = [_distance(rest, real, root) for rest in _leave_group_out(g, fake, random)]
-    left_out_r = [_distance(rest, fake, root_fake) for rest in _leave_group_out(r, real, random)]
-    return float(np.sqrt(sum((len(side) - 1) * np.var(side) for side in (left_out_g, left_out_r))))
-
-
-def _leave_group_out(x: Matrix, whole: Moments, random: np.random.RandomState) -> list[Moments]:
-    """The moments without each group, from the whole scatter less the group's."""
-    centred = x - whole.mean
-    scatter = whole.covariance * (len(x) - 1)
-    rests = []
-    for group in np.array_split(random.permutation(len(x)), min(NUM_GROUPS, len(x) // 2)):
-        part = centred[group]
-        count = len(x) - len(part)
-        shift = -part.sum(0) / count  # the rest's mean, seen from the whole's
-        rest = (scatter - part.T @ part - count * np.outer(shift, shift)) / (count - 1)
-        rests.append(Moments(count, whole.mean + shift, rest))
-    return rests

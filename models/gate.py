@@ -11,13 +11,16 @@ from typing import Literal
 
 import msgspec
 
+from models.binomial import Share, share_of
 from models.labels import distance
-from models.measures import Comparison, Floor, Measures, Parity
+from models.measures import Comparison, Floor, Measures, Parity, WorstClass
 from models.neighbours import Replay
 from models.policy import Policy
 from models.records import Number
 
 CLASS_SHARE = "share of "  # begins the name of each class's share
+
+Z_TWO_SIDED = 1.96  # standard errors to either side of a 95 % interval
 
 DecisionName = Literal["pass", "fail", "insufficient"]
 
@@ -87,6 +90,7 @@ def gate(
         *_quality(candidate, floor, policy),
         *_no_worse(candidate, comparisons, policy),
         *_floors(candidate, floor, policy),
+        *_collapse(candidate, floor),
         *_classes(candidate, floor, policy),
         *_replay(candidate, policy),
     )
@@ -105,6 +109,7 @@ def report_checks(candidate: Measures, floor: Floor) -> tuple[Check, ...]:
     checks = (
         *_quality(candidate, floor, policy),
         *_floors(candidate, floor, policy),
+        *_collapse(candidate, floor),
         *_classes(candidate, floor, policy),
         *_replay(candidate, policy),
     )
@@ -145,23 +150,24 @@ def _parity(parity: Parity) -> Check:
 
 
 def _quality(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
-    """G1: (FD_inf + 1.645 SE) / Tr S_real."""
+    """G1: the upper bound of FD_inf / Tr S_real, FD_inf + 1.645 SE away from 0."""
     label, real, scale = candidate.extractor, floor.measures, candidate.trace_real
-    interval = 1.96 * candidate.se
     yield Check(gate="", name=distance("FD", label), value=candidate.fd, real=real.fd)
     yield Check(
         gate="", name=distance("FD_inf", label), value=candidate.fd_inf, real=real.fd_inf,
-        low=candidate.fd_inf - interval, high=candidate.fd_inf + interval,
+        low=candidate.fd_bound(-Z_TWO_SIDED), high=candidate.fd_bound(Z_TWO_SIDED),
     )  # fmt: skip
-    upper = (candidate.fd_inf + policy.z_one_sided * candidate.se) / scale
+    upper = candidate.fd_bound(policy.z_one_sided) / scale
     yield _at_most(
         "G1", distance("FD_inf/Tr", label), candidate.fd_inf / scale, upper, policy.max_fd, real=real.fd_inf / scale
     )
-    interval = 1.96 * candidate.kid_se
     yield Check(
         gate="", name=f"KID[{label}]", value=candidate.kid, real=real.kid,
-        low=candidate.kid - interval, high=candidate.kid + interval,
+        low=candidate.kid_bound(-Z_TWO_SIDED), high=candidate.kid_bound(Z_TWO_SIDED),
     )  # fmt: skip
+    if (score := candidate.inception_score) is not None:
+        best = None if real.inception_score is None else real.inception_score.value
+        yield Check(gate="", name=f"IS[{label}]", value=score.value, low=score.low, high=score.high, real=best)
 
 
 def _no_worse(candidate: Measures, comparisons: Sequence[Comparison], policy: Policy) -> Iterator[Check]:
@@ -185,14 +191,37 @@ def _floors(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check
         yield _at_least("G3", name, value, best, share)
 
 
+def _collapse(candidate: Measures, floor: Floor) -> Iterator[Check]:
+    """Bins that hold another share of fakes than of reals (NDB / K), and near-duplicates among the fakes."""
+    real = floor.measures
+    if candidate.bins is not None:
+        best = None if real.bins is None else real.bins.different
+        yield _share(f"NDB/K[{candidate.extractor}]", candidate.bins.different, best)
+    if candidate.twins is not None:
+        yield _share(f"near-duplicates[{candidate.extractor}]", candidate.twins, real.twins)
+
+
 def _classes(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
     """G4: no class below half of its real share; classes asked for are recognised about as often as real ones."""
     if floor.class_shares is not None and floor.class_names is not None:
         shares = candidate.class_shares or (math.nan,) * len(floor.class_names)
         for name, value, real in zip(floor.class_names, shares, floor.class_shares, strict=True):
-            yield _at_least("G4", f"{CLASS_SHARE}{name}[{candidate.extractor}]", value, real, policy.min_class_share)
+            named = f"{CLASS_SHARE}{name}[{candidate.extractor}]"
+            yield _counted(_at_least("G4", named, value, real, policy.min_class_share), candidate.num_fake)
+    if (worst := candidate.worst_class) is not None:
+        yield _worst_class(candidate, worst, floor)
     if candidate.conditional and floor.class_accuracy is not None:
         yield _class_accuracy(candidate, floor.class_accuracy, policy)
+
+
+def _worst_class(candidate: Measures, worst: WorstClass, floor: Floor) -> Check:
+    """Its FD_inf as a share of the variance of all reals; the class is named, and may be another one in real data."""
+    scale, real = candidate.trace_real, floor.measures.worst_class
+    return Check(
+        gate="", name=f"worst class {distance('FD_inf/Tr', candidate.extractor)}", value=worst.fd_inf / scale,
+        low=(worst.fd_inf - Z_TWO_SIDED * worst.se) / scale, high=(worst.fd_inf + Z_TWO_SIDED * worst.se) / scale,
+        real=None if real is None else real.fd_inf / scale,
+    )  # fmt: skip
 
 
 def _class_accuracy(candidate: Measures, real: float, policy: Policy) -> Check:
@@ -205,7 +234,16 @@ def _class_accuracy(candidate: Measures, real: float, policy: Policy) -> Check:
         reason = f"G4 {name} cannot be measured: the generator's classes are not named as the data's"
     elif not passed:
         reason = f"G4 {name} {value:.3f} < {threshold:.3f} (real {real:.3f} and a margin)"
-    return Check(gate="G4", name=name, value=value, real=real, threshold=threshold, passed=passed, reason=reason)
+    check = Check(gate="G4", name=name, value=value, real=real, threshold=threshold, passed=passed, reason=reason)
+    return _counted(check, candidate.num_fake)
+
+
+def _counted(check: Check, total: int) -> Check:
+    """The check of a share of so many samples with its interval."""
+    if math.isnan(check.value):
+        return check
+    interval = share_of(round(check.value * total), total)
+    return msgspec.structs.replace(check, low=interval.low, high=interval.high)
 
 
 def _replay(candidate: Measures, policy: Policy) -> Iterator[Check]:
@@ -219,6 +257,17 @@ def _replay(candidate: Measures, policy: Policy) -> Iterator[Check]:
         yield _at_most("G5", name, value, upper, policy.max_replay)
     if candidate.duplicates is not None:
         yield Check(gate="", name="exact copies", value=candidate.duplicates)
+    if (overfitting := candidate.overfitting) is not None:
+        yield Check(gate="", name=f"C_T[{candidate.extractor}]", value=overfitting.c_t)
+        yield _share(f"C_T's AUC[{candidate.extractor}]", overfitting.auc)
+        yield _share(f"AuthPct[{candidate.extractor}]", overfitting.authentic)
+
+
+def _share(name: str, share: Share, real: Share | None = None) -> Check:
+    """A share with its interval, reported only."""
+    return Check(
+        gate="", name=name, value=share.value, low=share.low, high=share.high, real=None if real is None else real.value
+    )
 
 
 def _at_least(gate: str, name: str, value: float, real: float, share: float) -> Check:

@@ -1,27 +1,31 @@
 """Draws a generator's samples and measures them against a split of real data. Knows no repository and no verdicts."""
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.batches import batches
+from models.bins import bins_for, compare_bins
+from models.clusters import nearest_centre
 from models.errors import DataError
 from models.extractors import Extracted, Extractor, Features
 from models.frechet import Frechet, frechet
 from models.generator import DTYPES, Generator
+from models.inception_score import inception_score
 from models.kernel import kernel_distance
 from models.latents import draw
 from models.measures import Floor, Measures
-from models.neighbours import Replay, exact_duplicates, nearest_distances, neighbour_scores, replay
+from models.memorising import centres_of, find_copies, some_rows
+from models.neighbours import neighbourhood
 from models.policy import Policy
+from models.recognition import class_accuracy, class_shares, worst_class
 from models.reference import RealFeatures, Stage
 from models.splits import SplitName
+from models.stages import timed
 
-MAX_PIXEL_EXTENT = 32  # larger images are averaged down before they are compared pixel by pixel
 MIN_SAMPLES = 20  # of a split: fewer say nothing at all
 
 
@@ -62,18 +66,23 @@ def draw_fakes(
     kept: NDArray[Any] = np.empty(
         (min(policy.num_neighbours, policy.num_fake), *signature.shape), DTYPES[signature.kind]
     )
-    features, recognised, asked = [], [], []
+    features, recognised, probabilities, asked = [], [], [], []
     for rows in batches(policy.num_fake, signature.shape):
         drawn = draw(signature, seeds[rows])
         samples = generator.generate(*drawn)
         extracted = extractor.extract(samples, progress)
         features.append(extracted.features)
         recognised += [] if extracted.class_idx is None else [extracted.class_idx]
+        probabilities += [] if extracted.probabilities is None else [extracted.probabilities]
         asked += [] if drawn.class_idx is None else [drawn.class_idx]
         room = kept[rows]
         room[:] = samples[: len(room)]
     return Fakes(
-        extracted=Extracted(np.concatenate(features), np.concatenate(recognised) if recognised else None),
+        extracted=Extracted(
+            np.concatenate(features),
+            np.concatenate(recognised) if recognised else None,
+            np.concatenate(probabilities) if probabilities else None,
+        ),
         asked=np.concatenate(asked) if asked else None,
         class_names=signature.classes.names if signature.classes else None,
         samples=kept,
@@ -113,30 +122,19 @@ def measure_fakes(
     """Measures samples that are drawn already; see `measure`."""
     distance = measure_distance(fakes.extracted.features, reals, split, stage)
     count = min(policy.num_neighbours, len(fakes.samples))
-    some = _some(len(reals.split(split).indices), policy.num_neighbours)
-    real, train = reals.extracted(split, stage), reals.extracted("train", stage)
-    with _timed(stage, "nearest training samples, by features"):
-        in_features = _replay(fakes.extracted.features[:count], real.features[some], train.features)
-    train_samples = reals.split("train").samples
-    with _timed(stage, "nearest training samples, by pixels"):
-        in_pixels = _replay(*map(_pixels, (fakes.samples[:count], reals.split(split).samples[some], train_samples)))
-    return Measured(
-        _measures(
-            fakes.extracted, distance, reals, split, policy, stage,
-            conditional=fakes.asked is not None,
-            class_accuracy=_class_accuracy(fakes, reals),
-            replay=in_features,
-            pixel_replay=in_pixels,
-            duplicates=exact_duplicates(fakes.samples, train_samples),
-        ),
-        distance,
-    )  # fmt: skip
+    samples, features = fakes.samples[:count], fakes.extracted.features[:count]
+    copies = find_copies(samples, features, reals, split, policy.num_neighbours, stage)
+    asked = fakes.asked is not None
+    accuracy = class_accuracy(fakes.extracted.class_idx, fakes.asked, fakes.class_names, reals)
+    measures = _measures(fakes.extracted, distance, reals, split, policy, stage)
+    measures = msgspec.structs.replace(measures, conditional=asked, class_accuracy=accuracy, **copies._asdict())
+    return Measured(measures, distance)
 
 
 def measure_distance(features: Features, reals: RealFeatures, split: SplitName, stage: Stage | None = None) -> Frechet:
     """The Frechet distance alone: all that a comparison needs of the version compared with."""
     check_split(reals, split, stage)
-    with _timed(stage, f"Frechet distance on the {split} split"):
+    with timed(stage, f"Frechet distance on the {split} split"):
         return frechet(features, reals.extracted(split).features)
 
 
@@ -156,41 +154,35 @@ def check_split(reals: RealFeatures, split: SplitName, stage: Stage | None = Non
 def measure_floor(reals: RealFeatures, split: SplitName, policy: Policy, stage: Stage | None = None) -> Floor:
     """Real against real: as many training samples as there would be fakes, held against a split."""
     train, real = reals.extracted("train", stage), reals.extracted(split, stage)
-    chosen = _some(len(train.features), policy.num_fake)
-    stand_in = Extracted(train.features[chosen], None if train.class_idx is None else train.class_idx[chosen])
+    chosen = some_rows(len(train.features), policy.num_fake)
+    stand_in = train.some(chosen)
     distance = measure_distance(stand_in.features, reals, split, stage)
     labels = reals.split(split).labels
     known = reals.knows_classes
     return Floor(
         measures=_measures(stand_in, distance, reals, split, policy, stage),
         class_names=reals.dataset.class_names if known else None,
-        class_shares=_class_shares(real, reals),
+        class_shares=class_shares(real, reals),
         class_accuracy=float(np.mean(real.class_idx == labels)) if known else None,
     )
 
 
 def _measures(
-    fake: Extracted,
-    distance: Frechet,
-    reals: RealFeatures,
-    split: SplitName,
-    policy: Policy,
-    stage: Stage | None,
-    *,
-    conditional: bool = False,
-    class_accuracy: float | None = None,
-    replay: Replay | None = None,
-    pixel_replay: Replay | None = None,
-    duplicates: float | None = None,
+    fake: Extracted, distance: Frechet, reals: RealFeatures, split: SplitName, policy: Policy, stage: Stage | None
 ) -> Measures:
-    """Fills in what needs features alone: kernel distance and neighbour scores, at equal numbers of fakes and reals."""
+    """Fills in what needs features alone: all but Frechet's and NDB at equal numbers of fakes and reals."""
     real = reals.extracted(split).features
     count = min(policy.num_neighbours, len(fake.features), len(real))
-    some_fakes, some_reals = (rows[_some(len(rows), count)] for rows in (fake.features, real))
-    with _timed(stage, "kernel distance"):
-        kid, kid_se = kernel_distance(some_fakes, some_reals)
-    with _timed(stage, "precision, recall, density, coverage"):
-        scores = neighbour_scores(some_fakes, some_reals)
+    some_fakes, some_reals = (rows[some_rows(len(rows), count)] for rows in (fake.features, real))
+    with timed(stage, "kernel distance"):
+        kid, kid_se, kid_spread = kernel_distance(some_fakes, some_reals)
+    with timed(stage, "precision, recall, density, coverage"):
+        scores, twins = neighbourhood(some_fakes, some_reals)
+    with timed(stage, "bins and classes"):
+        num_bins = bins_for(len(real))
+        centres = centres_of(reals, num_bins, policy.num_neighbours)
+        bins = compare_bins(nearest_centre(fake.features, centres), nearest_centre(real, centres), num_bins)
+        worst = worst_class(fake, reals, split)
     return Measures(
         extractor=reals.extractor.label,
         num_fake=len(fake.features),
@@ -199,65 +191,18 @@ def _measures(
         fd=distance.fd,
         fd_inf=distance.fd_inf,
         se=distance.se,
+        fd_spread=distance.spread,
         trace_real=distance.trace_real,
         kid=kid,
         kid_se=kid_se,
+        kid_spread=kid_spread,
         scores=scores,
-        class_shares=_class_shares(fake, reals),
-        conditional=conditional,
-        class_accuracy=class_accuracy,
-        replay=replay,
-        pixel_replay=pixel_replay,
-        duplicates=duplicates,
+        twins=twins,
+        bins=bins,
+        inception_score=None if fake.probabilities is None else inception_score(fake.probabilities),
+        class_shares=class_shares(fake, reals),
+        worst_class=worst,
     )
-
-
-@contextlib.contextmanager
-def _timed(stage: Stage | None, name: str) -> Iterator[None]:
-    """Tells of a stage that cannot say how far it is: begun, then done."""
-    done = stage(name, 1) if stage else None
-    if done:
-        done(0)
-    yield
-    if done:
-        done(1)
-
-
-def _replay(fake: NDArray[Any], held_out: NDArray[Any], train: NDArray[Any]) -> Replay:
-    return replay(nearest_distances(fake, train), nearest_distances(held_out, train))
-
-
-def _class_shares(extracted: Extracted, reals: RealFeatures) -> tuple[float, ...] | None:
-    if extracted.class_idx is None or not reals.knows_classes or reals.dataset.class_names is None:
-        return None
-    counts = np.bincount(extracted.class_idx, minlength=len(reals.dataset.class_names))
-    return tuple(float(count) / len(extracted.class_idx) for count in counts)
-
-
-def _class_accuracy(fakes: Fakes, reals: RealFeatures) -> float | None:
-    """How often a fake is recognised as the class asked for; None where classes are not the data set's."""
-    recognised = fakes.extracted.class_idx
-    if fakes.asked is None or recognised is None or fakes.class_names != reals.dataset.class_names:
-        return None
-    return float((recognised == fakes.asked).mean()) if reals.knows_classes else None
-
-
-def _pixels(samples: NDArray[Any]) -> NDArray[Any]:  # [N, H, W, C] or [N, d] -> [N, values]
-    """Samples as rows; larger images are averaged down by a whole factor, what is left over at the edge cut off."""
-    if samples.ndim != 4 or min(samples.shape[1:3]) <= MAX_PIXEL_EXTENT:
-        return samples.reshape(len(samples), -1)
-    count, height, width, channels = samples.shape
-    factor = -(-min(height, width) // MAX_PIXEL_EXTENT)
-    rows, columns = height // factor, width // factor
-    small = np.empty((count, rows, columns, channels), np.float32)
-    for i, image in enumerate(samples[:, : rows * factor, : columns * factor]):
-        small[i] = image.reshape(rows, factor, columns, factor, channels).mean((1, 3), np.float32)
-    return small.reshape(count, -1)
-
-
-def _some(total: int, count: int) -> NDArray[np.int64]:
-    """At most `count` of `total` positions, at random but always the same, in order: real data may come by class."""
-    return np.sort(np.random.RandomState(0).permutation(total)[:count]).astype(np.int64)
 
 
 def hashed_seeds(text: str, count: int) -> NDArray[np.uint32]:  # [count]

@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from models.files import replace_file
 from models.sources import data_root
 from models.splits import SplitName
 
-FORMAT = 1
+FORMAT = 2
 log = logging.getLogger(__name__)
 
+Arrays = dict[str, NDArray[Any]]
 Stage = Callable[[str, int], Progress]  # (what is done, how many samples) -> called with samples done
 
 
@@ -65,23 +66,52 @@ class RealFeatures:
         """Features and recognised classes of a split: from memory, from the cache, or computed and kept."""
         if name not in self._extracted:
             split = self.split(name)
-            path = self._path(name, split)
-            found = _read(path, len(split.samples), self.extractor) if path is not None else None
-            if found is None:
+
+            def extract() -> Arrays:
                 progress = stage(f"features of the {name} split", len(split.samples)) if stage else None
                 found = self.extractor.extract(split.samples, progress)
-                if path is not None:
-                    _write(path, found)
-            self._extracted[name] = found
+                return {key: array for key, array in found._asdict().items() if array is not None}
+
+            keys = ("features", "class_idx", "probabilities") if self.extractor.classes is not None else ("features",)
+            kept = self.kept("features", (name,), keys, extract, shape=(len(split.samples), self.extractor.dim))
+            self._extracted[name] = Extracted(kept["features"], kept.get("class_idx"), kept.get("probabilities"))
         return self._extracted[name]
 
-    def _path(self, name: SplitName, split: Split) -> Path | None:
+    def kept(
+        self,
+        what: str,
+        splits: Sequence[SplitName],
+        keys: Sequence[str],
+        make: Callable[[], Arrays],
+        *,
+        shape: tuple[int, ...] | None = None,
+    ) -> Arrays:
+        """Arrays that follow from the reals alone: from the cache, or made and kept.
+
+        Args:
+            what: they are, with every number that decides them; it begins the file's name.
+            splits: that they are made of.
+            keys: of the arrays.
+            make: makes them.
+            shape: that the first must have.
+        """
+        path = self._path(what, splits)
+        found = _read(path, keys, shape) if path is not None else None
+        if found is None:
+            found = make()
+            if path is not None:
+                _write(path, found)
+        return found
+
+    def _path(self, what: str, splits: Sequence[SplitName]) -> Path | None:
         """The cache file; its name covers all that decides its content."""
         if self._cache is None:
             return None
-        key = hashlib.sha256(f"{FORMAT} {self.hash} {name} ".encode())
-        key.update(np.ascontiguousarray(split.indices).tobytes())
-        return self._cache / f"{self.extractor.name}-{name}-{key.hexdigest()[:32]}.npz"
+        key = hashlib.sha256(f"{FORMAT} {self.hash} {what} {' '.join(splits)} ".encode())
+        for name in splits:
+            key.update(np.ascontiguousarray(self.dataset.indices[name]).tobytes())
+        subject = splits[0] if what == "features" else what.split()[0]
+        return self._cache / f"{self.extractor.name}-{subject}-{key.hexdigest()[:32]}.npz"
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -89,38 +119,35 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return data_root(environment) / "cache"
 
 
-def _checksum(extracted: Extracted) -> NDArray[np.uint8]:  # [32]
-    digest = hashlib.sha256(np.ascontiguousarray(extracted.features).tobytes())
-    if extracted.class_idx is not None:
-        digest.update(np.ascontiguousarray(extracted.class_idx).tobytes())
+def _checksum(arrays: Arrays) -> NDArray[np.uint8]:  # [32]
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
 
 
-def _read(path: Path, count: int, extractor: Extractor) -> Extracted | None:
+def _read(path: Path, keys: Sequence[str], shape: tuple[int, ...] | None) -> Arrays | None:
     """What a cache file holds; None where there is none, or where it is damaged: it is then made anew."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            class_idx = archive["class_idx"] if extractor.classes is not None else None
-            extracted = Extracted(archive["features"], class_idx)
-            whole = np.array_equal(archive["checksum"], _checksum(extracted))
+            arrays = {key: archive[key] for key in keys}
+            whole = np.array_equal(archive["checksum"], _checksum(arrays))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         log.warning("%s is damaged (%s) and is made anew", path, error)
         return None
-    if not whole or extracted.features.shape != (count, extractor.dim):
+    if not whole or (shape is not None and arrays[keys[0]].shape != shape):
         log.warning("%s is damaged (its checksum differs) and is made anew", path)
         return None
-    return extracted
+    return arrays
 
 
-def _write(path: Path, extracted: Extracted) -> None:
-    """Keep features; a cache that cannot be written is no reason to stop."""
-    arrays: dict[str, Any] = {"features": extracted.features, "checksum": _checksum(extracted)}
-    if extracted.class_idx is not None:
-        arrays["class_idx"] = extracted.class_idx
+def _write(path: Path, arrays: Arrays) -> None:
+    """Keep arrays; a cache that cannot be written is no reason to stop."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    everything: dict[str, Any] = {"checksum": _checksum(arrays), **arrays}
+    np.savez(buffer, **everything)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, buffer.getvalue())

@@ -5,10 +5,15 @@ import math
 import msgspec
 import pytest
 
+from models.binomial import Share, share_of
+from models.bins import BinTest
+from models.bounds import Spread
 from models.errors import Invalid
 from models.gate import gate, report_checks
-from models.measures import Comparison, Floor, Measures, Parity
+from models.inception_score import InceptionScore
+from models.measures import Comparison, Floor, Measures, Parity, WorstClass
 from models.neighbours import Replay, Scores
+from models.overfitting import Overfitting
 from models.policy import Policy, make_policy
 from models.records import Number
 
@@ -158,6 +163,41 @@ def test_numbers_that_are_not_finite_are_left_out_wherever_they_stand():
 def test_an_unconditional_generator_is_asked_for_no_class():
     """Its class accuracy is neither measured nor missed."""
     assert not any(check.name.startswith("class accuracy") for check in decide().checks)
+
+
+def test_what_is_reported_only_stands_beside_real_data():
+    """Bins, near-duplicates, IS, the worst class, C_T and AuthPct have names and intervals, and refuse nothing."""
+    collapsed = msgspec.structs.replace(
+        GOOD,
+        bins=BinTest(Share(0.9, 0.82, 0.95), 0.0, 100),
+        twins=Share(0.99, 0.98, 1.0),
+        inception_score=InceptionScore(1.5, 1.4, 1.6),
+        worst_class=WorstClass("bag", 20.0, 1.0),
+        overfitting=Overfitting(-30.0, Share(0.2, 0.19, 0.21), Share(0.1, 0.09, 0.11)),
+    )
+    real = msgspec.structs.replace(
+        REAL, bins=BinTest(Share(0.05, 0.02, 0.1), 0.4, 100), twins=Share(0.004, 0.003, 0.006)
+    )
+    floor = msgspec.structs.replace(FLOOR, measures=real)
+    decision = gate(collapsed, floor, (EQUAL,), Policy(), PARITY)
+    numbers = decision.numbers
+    assert decision.decision == "pass"
+    assert (numbers[f"NDB/K[{LABEL}]"].value, numbers[f"real NDB/K[{LABEL}]"].value) == (0.9, 0.05)
+    assert (numbers[f"near-duplicates[{LABEL}]"].high, numbers[f"real near-duplicates[{LABEL}]"].value) == (1.0, 0.004)
+    assert numbers[f"IS[{LABEL}]"] == Number(value=1.5, low=1.4, high=1.6)
+    assert numbers[f"worst class FD_inf/Tr[{LABEL}]"].value == pytest.approx(0.2)
+    share = numbers[f"share of bag[{LABEL}]"]
+    assert (share.low, share.high) == pytest.approx(share_of(22_500, 50_000)[1:])
+    assert [numbers[f"{name}[{LABEL}]"].value for name in ("C_T", "C_T's AUC", "AuthPct")] == [-30.0, 0.2, 0.1]
+
+
+def test_bounds_near_zero_are_not_the_standard_errors():
+    """Where a measure brings its spread, intervals and G1 go by that."""
+    candidate = msgspec.structs.replace(GOOD, fd_spread=Spread(2.0, 0.01, 5.0), kid_spread=Spread(0.002, 1e-8, 0.0))
+    numbers = decide(candidate).numbers
+    assert numbers[f"FD_inf/Tr[{LABEL}]"].high == pytest.approx(Spread(2.0, 0.01, 5.0).bound(1.645) / 100)
+    assert numbers[f"FD_inf/Tr[{LABEL}]"].passed is False
+    assert numbers[f"KID[{LABEL}]"].low == pytest.approx(0.002 - 1.96e-4)
 
 
 def test_a_report_decides_nothing():

@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
-import scipy.stats
 from scipy.spatial.distance import cdist
 
 from models import blocks, neighbours
-from models.neighbours import exact_duplicates, nearest_distances, neighbour_scores, replay, upper_bound
+from models.binomial import share_of
+from models.neighbours import (
+    exact_duplicates,
+    nearest,
+    nearest_distances,
+    neighbour_scores,
+    neighbourhood,
+    replay,
+    twins,
+)
 
 
 def by_definition(fake, real):
@@ -81,14 +89,49 @@ def test_replay_is_seen_where_reals_repeat_themselves():
     assert (found.share, found.distance) == (0.25, 0.0)
 
 
-def test_upper_bound_is_clopper_and_pearsons():
-    """The bound is the share at which seeing so few has a chance of 5 %."""
-    assert scipy.stats.binom.cdf(7, 500, upper_bound(7, 500)) == pytest.approx(0.05, rel=1e-9)
-    assert upper_bound(500, 500) == 1.0
-
-
 def test_exact_duplicates_are_counted_by_content():
     """Only byte-equal samples count."""
     train = np.arange(60, dtype=np.uint8).reshape(5, 2, 2, 3)
     fake = np.concatenate([train[:1], train[:3] + np.uint8(100)])
-    assert exact_duplicates(fake, train) == 0.25
+    assert list(exact_duplicates(fake, train)) == [True, False, False, False]
+
+
+def test_each_sample_finds_its_nearest_other():
+    """A set against itself, each row left out for its own query, agrees with all distances; rows are named too."""
+    x = points(0, 60)
+    apart = cdist(x, x) + np.diag(np.full(60, np.inf))
+    found = nearest(x, x, besides=np.arange(60))
+    assert found.distances == pytest.approx(apart.min(1), rel=1e-6)
+    assert (found.rows == apart.argmin(1)).all()
+
+
+def test_near_duplicates_of_honest_fakes_are_as_rare_as_reals():
+    """Half a percent of either, within the binomial interval; all of them where 50 images come again and again."""
+    real, honest = points(0, 4000), points(1, 4000)
+    share = neighbourhood(honest, real).twins
+    assert share.low <= 0.005 <= share.high
+    assert share.value < 0.01
+    repeated = honest[np.random.RandomState(2).randint(0, 50, 1000)]
+    assert neighbourhood(repeated + 1e-6 * points(3, 1000), real[:1000]).twins.value > 0.99
+
+
+def test_near_duplicates_count_pairs():
+    """Two fakes that are each other's twin are one finding: the interval is that of half as many trials."""
+    nearest_other = np.concatenate([np.zeros(40), np.ones(960)])
+    share = twins(nearest_other, np.linspace(0.5, 2, 1000))
+    assert share.value == 0.04
+    assert share[1:] == pytest.approx(share_of(20, 500)[1:])
+
+
+def test_float32_decides_as_float64():
+    """On wide features far from 0 the scores are those of float64 distances, to one sample in a thousand."""
+    random = np.random.RandomState(0)
+    spread = np.arange(1, 301) ** -0.8
+    fake, real = (random.standard_normal((500, 300)) * spread * scale + 7 for scale in (0.9, 1.0))
+    gaps, among, own = cdist(fake, real), cdist(real, real), cdist(fake, fake)
+    real_3, real_5 = np.sort(among)[:, [3, 5]].T
+    expected = (
+        (gaps < real_3).any(1).mean(), (gaps < np.sort(own)[:, [3]]).any(0).mean(),
+        (gaps < real_5).sum() / (5 * 500), (gaps < real_5).any(0).mean(),
+    )  # fmt: skip
+    assert neighbour_scores(fake, real) == pytest.approx(expected, abs=0.001)

@@ -1,0 +1,54 @@
+"""Confidence bounds of squared distances that hold near 0 too. Knows nothing of what is between.
+
+An estimate of such a distance is, to second order, the distance D plus a linear part, whose variance vanishes with D,
+and a quadratic part, whose variance V does not. So the variance at D is about V + slope D, and a bound is the D that
+the estimate lies z standard errors off, by the variance there: a score interval (Wilson 1927). With one error for both
+sides an interval covers 0 too often, for the linear part is thought to vary whenever the estimate is large.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Spread(NamedTuple):
+    """How far an estimate may be off.
+
+    Args:
+        estimate: unbiased, so that it may be slightly negative.
+        quadratic: variance at distance 0.
+        slope: growth of the variance with the distance.
+    """
+
+    estimate: float
+    quadratic: float
+    slope: float
+
+    @property
+    def se(self) -> float:
+        """The standard error at the estimate."""
+        return float(np.sqrt(self.quadratic + self.slope * max(self.estimate, 0.0)))
+
+    def bound(self, z: float) -> float:
+        """The distance from which the estimate lies -z standard errors off: 1.645 for an upper bound of 95 %."""
+        middle = self.estimate + z * z * self.slope / 2
+        square = self.quadratic + self.slope * (max(self.estimate, 0.0) + z * z * self.slope / 4)
+        return middle + z * float(np.sqrt(square))
+
+
+def spread(estimate: float, *, biased: float, linear: float, quadratic: float, inflation: float = 1.0) -> Spread:
+    """From what samples tell.
+
+    Args:
+        estimate: of the distance, without bias.
+        biased: the distance of the samples themselves, which is larger.
+        linear: variance by the delta method at the samples, which finds that of the linear part and 2 V.
+        quadratic: V.
+        inflation: of V, because it is estimated from few.
+    """
+    noise = float(np.sqrt(quadratic))
+    usual = linear / biased if biased > 0 else 0.0  # the slope where there is nothing but noise
+    excess = max(linear - 2 * quadratic, 0.0)
+    weight = max(estimate, 0.0) + noise
+    slope = (excess + usual * noise) / weight if weight > 0 else 0.0
+    return Spread(estimate, quadratic * inflation, slope)
