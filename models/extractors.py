@@ -79,6 +79,7 @@ class Extractor:
         except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
             raise LoadError(f"extractor {manifest.name}: ONNX Runtime refuses the file: {error}") from error
         self.manifest = manifest
+        self.made_of = b""  # the file, where it lies nowhere on disk
         self._outputs = [port.name for port in self._session.get_outputs()]
         wanted = ["features"] if manifest.classes is None else ["features", "logits"]
         inputs = [port.name for port in self._session.get_inputs()]
@@ -235,7 +236,9 @@ def make_extractor(model: onnx.ModelProto, manifest: ExtractorManifest, *, threa
     """An extractor straight from a graph, never written to disk; its digest is set here."""
     data = model.SerializeToString(deterministic=True)
     digest = hashlib.sha256(data).hexdigest()
-    return Extractor(data, msgspec.structs.replace(manifest, digest=digest), threads=threads)
+    extractor = Extractor(data, msgspec.structs.replace(manifest, digest=digest), threads=threads)
+    extractor.made_of = data
+    return extractor
 
 
 def write_extractor(folder: Path, model: onnx.ModelProto, manifest: ExtractorManifest) -> Path:

@@ -11,13 +11,14 @@ import msgspec
 import numpy as np
 
 from models import golden, png
+from models.baseline import encode, make_baseline
 from models.closest import NUM_COMPARED, closest
 from models.datasets import Dataset, load_dataset
 from models.errors import GenserveError, LoadError, Refused
 from models.extractors import resolve_extractor
 from models.frechet import difference
 from models.gate import Check, gate, numbers, report_checks
-from models.generator import Generator
+from models.generator import Generator, sha256
 from models.inventory import MAX_SKIPPED_SHARE
 from models.latents import draw
 from models.manifest import Signature
@@ -230,6 +231,7 @@ def run_gate(
     comparisons = [_compare(measured, rival, reals, policy, generator.digest, progress) for rival in others]
     floor = measure_floor(reals, "gate", policy, progress)
     decision = gate(measured.measures, floor, comparisons, policy, parity)
+    baseline = _baseline(measured, reals, reference)
     verdict = Verdict(
         version=version.number,
         digest=generator.digest,
@@ -244,11 +246,24 @@ def run_gate(
         extractor=reals.extractor.label,
         created=now(),
         code_version=code_version(),
+        baseline=None if baseline is None else sha256(baseline),
     )
     picture = closest_picture(generator, reals)
     champion_besides(repository, version)  # promoted meanwhile, by an earlier verdict, it is not judged either
-    repository.add_verdict(version, verdict, closest=picture)
+    repository.add_verdict(version, verdict, closest=picture, baseline=baseline)
     return verdict
+
+
+def _baseline(measured: Measured, reals: RealFeatures, reference: Reference) -> bytes | None:
+    """What servers hold the version against, as it is kept beside the verdict."""
+    made = make_baseline(
+        measured.features,
+        reals.extracted("gate").features,
+        measured.frechet,
+        extractor=reals.extractor,
+        extractor_name=reference.extractor,
+    )
+    return None if made is None else encode(made)
 
 
 def closest_picture(generator: Generator, reals: RealFeatures) -> bytes | None:

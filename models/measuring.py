@@ -46,10 +46,11 @@ class Fakes(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A generator's numbers, and what paired differences need of it."""
+    """A generator's numbers, what paired differences need of it, and the features [N, d] behind them."""
 
     measures: Measures
     frechet: Frechet
+    features: Features
 
 
 def draw_fakes(
@@ -128,7 +129,7 @@ def measure_fakes(
     accuracy = class_accuracy(fakes.extracted.class_idx, fakes.asked, fakes.class_names, reals)
     measures = _measures(fakes.extracted, distance, reals, split, policy, stage)
     measures = msgspec.structs.replace(measures, conditional=asked, class_accuracy=accuracy, **copies._asdict())
-    return Measured(measures, distance)
+    return Measured(measures, distance, fakes.extracted.features)
 
 
 def measure_distance(features: Features, reals: RealFeatures, split: SplitName, stage: Stage | None = None) -> Frechet:

@@ -109,6 +109,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         extractor: its label, name@digest.
         created: ISO 8601, UTC.
         code_version: of genserve.
+        baseline: sha256 of the NNN.baseline.npz beside it, which servers hold fresh samples against; None for none.
         format: of this file.
     """
 
@@ -125,6 +126,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     extractor: str
     created: str
     code_version: str
+    baseline: str | None = None
     format: int = 1
 
 

@@ -7,6 +7,7 @@
     <root>/<name>/<version>/verdicts/NNN.json      append-only
     <root>/<name>/<version>/verdicts/NNN.sig       its signatures, where somebody signed it
     <root>/<name>/<version>/verdicts/NNN.closest.png   a picture that came with it
+    <root>/<name>/<version>/verdicts/NNN.baseline.npz  what servers hold fresh samples against: see models.baseline
     <root>/extractors/                             feature extractors: see models.extractor_store
 
 One writer at a time for each name (a file lock); readers need none. A writer first mends what a killed one left.
@@ -29,9 +30,17 @@ from models.history import seal
 from models.keys import SigningKey
 from models.manifest import Manifest
 from models.records import Event, Reference, Verdict, fold
-from models.repository_reading import NAME_PATTERN, ReadOnlyRepository, Version, decode_file, subject_of
+from models.repository_reading import (
+    BASELINE_SUFFIX,
+    NAME_PATTERN,
+    ReadOnlyRepository,
+    Version,
+    decode_file,
+    subject_of,
+)
 
 __all__ = [
+    "BASELINE_SUFFIX",
     "CLOSEST_SUFFIX",
     "EXTRACTORS",
     "NAME_PATTERN",
@@ -92,13 +101,16 @@ class Repository(ReadOnlyRepository):
             self._record(name, Event(event="published", version=number, when=now(), by=whoami(), why=why))
         return version
 
-    def add_verdict(self, version: Version, verdict: Verdict, *, closest: bytes | None = None) -> Path:
+    def add_verdict(
+        self, version: Version, verdict: Verdict, *, closest: bytes | None = None, baseline: bytes | None = None
+    ) -> Path:
         """Append a verdict to a version and to the history.
 
         Args:
             version: that was judged.
             verdict: on it.
             closest: a PNG of its samples nearest to training images, to lie beside it.
+            baseline: what servers hold fresh samples against, whose sha256 the verdict holds; to lie beside it too.
 
         Returns:
             The verdict's file.
@@ -110,6 +122,7 @@ class Repository(ReadOnlyRepository):
             subject, data = subject_of(version, path), files.pretty_json(verdict)
             # The verdict comes last, so that nobody sees one whose signature or picture is still to come.
             _put(version.path / subject.closest, closest)
+            _put(path.with_suffix(BASELINE_SUFFIX), baseline)
             signed = None if self.key is None else attestation.attest(subject, self.key, {subject.verdict: data})
             _put(subject.path, signed)
             files.replace_file(path, data)

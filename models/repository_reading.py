@@ -4,6 +4,7 @@ Where public keys are trusted, verdicts and promotions count only with a signatu
 here follows from that: which version is the champion, which may be served.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -23,6 +24,7 @@ from models.records import Aliases, Event, Reference, Verdict, fold
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 ALIASES = ("champion", "candidate")
+BASELINE_SUFFIX = ".baseline.npz"  # beside a verdict: what servers hold fresh samples against
 BETWEEN_WRITES_SECONDS = 0.05  # a writer changes the history first, and the aliases an instant later
 
 T = TypeVar("T")
@@ -137,6 +139,22 @@ class ReadOnlyRepository:
     def verdict_paths(self, version: Version) -> list[Path]:
         """The files of a version's verdicts, oldest first."""
         return sorted((version.path / "verdicts").glob("[0-9]*.json"), key=lambda path: int(path.stem))
+
+    def baseline(self, version: Version, verdict: Verdict) -> bytes:
+        """The NNN.baseline.npz beside a verdict that has one; see models.baseline.
+
+        Raises:
+            LoadError: it is gone, or not what the verdict vouches for.
+        """
+        known = (path for path in reversed(self.verdict_paths(version)) if decode_file(path, Verdict) == verdict)
+        path = next(known, version.path / "verdicts" / "none.json").with_suffix(BASELINE_SUFFIX)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise LoadError(f"cannot read {path}: {error.strerror}") from error
+        if (found := hashlib.sha256(data).hexdigest()) != verdict.baseline:
+            raise LoadError(f"{path}: its sha256 is {found[:12]}..., not what its verdict says")
+        return data
 
     def passing(self, version: Version) -> Verdict | None:
         """The newest verdict over this very model.onnx, if it is a pass."""

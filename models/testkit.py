@@ -4,17 +4,24 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models import golden
-from models.generator import Generator
+from models.baseline import encode, make_baseline
+from models.extractor_manifest import ExtractorManifest
+from models.extractors import RANDOM, Extractor, make_extractor
+from models.frechet import frechet
+from models.generator import Generator, sha256
+from models.latents import draw
 from models.manifest import Classes, Kind, Manifest, Prior, Signature, stamp
 from models.policies import effective_policy
 from models.promotion import promote
 from models.publish import publish
+from models.random_features import DESCRIPTIONS, SEED, convolutional, fourier
 from models.records import Number, Verdict
 from models.repository import Repository, Version, now
 from models.runtime import CPU_PROVIDER
@@ -127,6 +134,43 @@ def promote_unmeasured(
     champion = repository.aliases(version.name).champion
     repository.add_verdict(version, fake_verdict(version, version.manifest(), champion=champion))
     promote(repository, version, why="test kit", variants=variants)
+
+
+def promote_watched(
+    repository: Repository, name: str = "tiny", *, signature: Signature | None = None, seed: int = 0
+) -> Version:
+    """Promote a tiny generator whose verdict has a baseline: its own samples, a little shifted, are the real ones."""
+    version = publish_tiny(repository, name, signature=signature, seed=seed)
+    manifest = version.manifest()
+    generator = Generator.open(version.model_path)
+    extractor = random_extractor(manifest.kind, manifest.shape)
+    real, fake = (generator.generate(*draw(manifest, range(start, start + 1000))) for start in (0, 1000))
+    features = extractor.features(fake), extractor.features(real) + np.float32(0.01)
+    found = make_baseline(*features, frechet(*features), extractor=extractor, extractor_name=extractor.name)
+    assert found is not None  # noqa: S101 for the type checker
+    data = encode(found)
+    champion = repository.aliases(name).champion
+    verdict = fake_verdict(version, manifest, champion=champion)
+    judged = msgspec.structs.replace(verdict, extractor=extractor.label, baseline=sha256(data))
+    repository.add_verdict(version, judged, baseline=data)
+    promote(repository, version, why="test kit")
+    return version
+
+
+def random_extractor(kind: Kind, shape: Sequence[int]) -> Extractor:
+    """Random features for samples of a shape."""
+    name = RANDOM[kind]
+    stream = np.random.RandomState(0)
+    graph = (
+        convolutional(tuple(shape))
+        if kind == "image"
+        else fourier(stream.standard_normal((200, *shape)).astype(np.float32))
+    )
+    architecture, dim = DESCRIPTIONS[name]
+    manifest = ExtractorManifest(
+        name=name, kind=kind, dim=dim, shape=tuple(shape), architecture=architecture, seed=SEED
+    )
+    return make_extractor(graph, manifest, threads=1)
 
 
 def add_tiny_variant(

@@ -57,6 +57,9 @@ def version_fault(repository: Repository, version: Version) -> str | None:
     try:
         manifest = open_version(version).manifest
         verdicts = repository.verdicts(version)
+        for verdict in verdicts:
+            if verdict.baseline is not None:
+                repository.baseline(version, verdict)
     except GenserveError as error:
         return error.detail
     if (manifest.name, manifest.version) != (version.name, version.number):

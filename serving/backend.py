@@ -13,12 +13,15 @@ from serving.batcher import Batcher
 from serving.cache_memory import ByteLRU, MemoryCache
 from serving.cache_redis import RedisCache
 from serving.catalogue import verdict_fd
+from serving.inspection import Inspector
 from serving.live import LiveModels
 from serving.loading import LiveModel, load
 from serving.metrics import Metrics
+from serving.monitor import Monitor
 from serving.sampler import Drawn, Sampler
 from serving.schedule import Schedule
 from serving.settings import PROVEN_BATCH, Settings
+from serving.shadow import Shadow
 from serving.stock import Stock
 
 # Images in a batch on a processor: 16 are no faster (64 connections, three alternating runs: small 0.90 of the limit
@@ -37,6 +40,9 @@ class Backend:
         publisher: tells of what is served.
         engines: threads that run networks.
         stock: what is made ahead; None for nothing.
+        monitor: watches what is made in idle time; None for nobody.
+        shadow: tries candidates; None for none.
+        inspector: looks at samples for both.
     """
 
     live: LiveModels
@@ -45,13 +51,16 @@ class Backend:
     publisher: "Publisher"
     engines: int
     stock: Stock | None
+    monitor: Monitor | None
+    shadow: Shadow | None
+    inspector: Inspector
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the repository from start to end; loading goes on while others are answered already."""
-        tasks = [asyncio.get_running_loop().create_task(self.live.follow())]
-        if self.stock is not None:
-            tasks.append(asyncio.get_running_loop().create_task(self.stock.run()))
+        works = [self.live.follow()]
+        works += [part.run() for part in (self.stock, self.monitor, self.shadow) if part is not None]
+        tasks = [asyncio.get_running_loop().create_task(work) for work in works]
         try:
             yield
         finally:
@@ -59,6 +68,7 @@ class Backend:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            self.inspector.close()
             await self.sampler.close()
 
 
@@ -100,7 +110,27 @@ def create_backend(
     if stock is not None:
         publisher.subscribe(stock.champions_changed)
     sampler = Sampler(batcher, local, shared, None if stock is None else stock.take)
-    return Backend(live=live, sampler=sampler, metrics=metrics, publisher=publisher, engines=engines, stock=stock)
+    inspector = Inspector(repository)
+    # Candidates may be unjudged; but where keys are trusted, what none of them vouches for is not run here at all.
+    unjudged = partial(load, repository, providers=providers, allow_unjudged=not settings.trusted_keys)
+    shadow = _shadow(settings, batcher, repository, unjudged, live, metrics, inspector)
+    if shadow is not None:
+        batcher.tap = shadow.tap
+        publisher.subscribe(shadow.champions_changed)
+    monitor = None
+    if settings.monitor:
+        monitor = Monitor(batcher, inspector, live, share=settings.monitor, observer=metrics.quality)
+    return Backend(
+        live=live,
+        sampler=sampler,
+        metrics=metrics,
+        publisher=publisher,
+        engines=engines,
+        stock=stock,
+        monitor=monitor,
+        shadow=shadow,
+        inspector=inspector,
+    )
 
 
 class Publisher:
@@ -161,6 +191,30 @@ def _stock(settings: Settings, batcher: Batcher, live: LiveModels, metrics: Metr
     if settings.stock_images == 0:
         return None
     return Stock(batcher, limit=settings.stock_images, champions=lambda: live.champions, encode=_png, observer=metrics)
+
+
+def _shadow(
+    settings: Settings,
+    batcher: Batcher,
+    repository: Repository,
+    loader: Callable[[Version], LiveModel],
+    live: LiveModels,
+    metrics: Metrics,
+    inspector: Inspector,
+) -> Shadow | None:
+    if settings.shadow_share == 0:
+        return None
+    return Shadow(
+        batcher,
+        repository,
+        loader=loader,
+        champions=lambda: {model.version.name: model for model in live.champions},
+        share=settings.shadow_share,
+        names=settings.shadow_models,
+        max_loaded=settings.max_loaded_versions,
+        observer=metrics.quality,
+        inspector=inspector if settings.monitor else None,
+    )
 
 
 def _png(model: LiveModel, drawn: Drawn) -> bytes | None:

@@ -13,10 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -25,15 +24,14 @@ from models.latents import ClassIndices, Drawn, Latents
 from models.runtime import available_cores
 from serving.calls import Done, Leave, outcome
 from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
+from serving.jobs import Generated, Job, Part, Ran, Source
+from serving.loop_share import LoopShare
 from serving.schedule import Batch, Deadline, Schedule, Ticket
 from serving.speed import Speed
 
 ENGINE_NICENESS = 5
 WORTH_WAKING = 8  # images for each engine, that wake one beside a busy event loop
-LOOK_SECONDS = 0.02
 EARLY_SECONDS = 0.01  # by which a timer may fire before its time
-
-Source = Callable[[int, int], Drawn]  # images [start, stop) of a request to their latents
 
 
 class Network(Protocol):
@@ -49,22 +47,11 @@ class Network(Protocol):
         ...
 
 
-class Generated(NamedTuple):
-    """What a caller gets.
-
-    Args:
-        samples: [N, ...], in the order asked for; where one batch made them all, a view of that batch's samples.
-        queue_seconds: from the call to the start of its first batch.
-        inference_seconds: from there to the end of its last batch.
-    """
-
-    samples: Samples
-    queue_seconds: float
-    inference_seconds: float
+Tap = Callable[[Any, Drawn, Samples, float], None]  # network, latents, samples, seconds that each of them took
 
 
 class Observer(Protocol):
-    """Whoever wants to know what ran; called on the event loop."""
+    """Whoever wants to know what ran for somebody; called on the event loop."""
 
     def batch_ran(self, network: Any, images: int, seconds: float) -> None:  # noqa: ANN401 what the caller gave
         """A batch ended well."""
@@ -77,68 +64,6 @@ class Observer(Protocol):
     def rejected(self, images: int, reason: str) -> None:
         """Images were not taken ("full"; "wait": they would be late), or left unrun ("deadline")."""
         ...
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Job(Ticket):
-    """One caller's ticket, and what has come back so far."""
-
-    source: Source
-    done: Done[Generated] | None  # None once it was called, or nobody waits any more
-    submitted: float
-    began: float | None = None
-    samples: Samples | None = None  # [images, ...], filled batch by batch
-    arrived: int = 0  # images
-
-
-class Part(NamedTuple):
-    """Images [start, stop) of a job."""
-
-    job: Job
-    start: int
-    stop: int
-
-
-class Ran(NamedTuple):
-    """A batch's outcome, made on an engine's thread; times on the batcher's clock.
-
-    Args:
-        batch: what the schedule gave.
-        parts: what was made.
-        failures: the jobs of the others, and why.
-        began: when the first latent was drawn.
-        ended: when the samples were there.
-    """
-
-    batch: Batch
-    parts: list[Part]
-    failures: list[tuple[Job, Exception]]
-    began: float
-    ended: float
-
-    @property
-    def images(self) -> int:
-        """That were made."""
-        return sum(part.stop - part.start for part in self.parts)
-
-
-class LoopShare:
-    """The share of a core that the event loop's thread took of late; asked on that thread."""
-
-    def __init__(self) -> None:
-        self._share = 0.0
-        self._looked: tuple[float, float] | None = None  # time of the clock, and of the thread
-
-    def look(self) -> float:
-        """0 .. 1, of the last tenths of a second."""
-        clock, thread = time.perf_counter(), time.thread_time()
-        if self._looked is None:
-            self._looked = (clock, thread)
-        elif clock - self._looked[0] > LOOK_SECONDS:
-            share = (thread - self._looked[1]) / (clock - self._looked[0])
-            self._share = 0.8 * self._share + 0.2 * min(1.0, share)
-            self._looked = (clock, thread)
-        return self._share
 
 
 class Batcher:
@@ -159,6 +84,8 @@ class Batcher:
         self._asleep = schedule.engines  # engines that wait for a wake-up call, none of which is under way to them
         self._wake: SimpleQueue[bool] = SimpleQueue()  # False: end
         self._closed = False
+        self._asked = -math.inf  # when somebody last asked for something
+        self.tap: Tap | None = None  # shown what ran for somebody; called on the event loop
         self._calling = False  # whether engines will be woken at the end of this turn of the event loop
         self._cores = available_cores()
         self._share = LoopShare()
@@ -168,16 +95,26 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    async def generate(self, network: Network, source: Source, images: int, *, deadline: Deadline) -> Generated:
+    async def generate(
+        self, network: Network, source: Source, images: int, *, deadline: Deadline, background: bool = False
+    ) -> Generated:
         """`submit`, and wait for it; cancelling the caller takes what has not started out of the queue."""
 
         def begin(done: Done[Generated]) -> Leave:
-            return partial(self.leave, self.submit(network, source, images, deadline=deadline, done=done))
+            job = self.submit(network, source, images, deadline=deadline, done=done, background=background)
+            return partial(self.leave, job)
 
         return await outcome(begin)
 
     def submit(
-        self, network: Network, source: Source, images: int, *, deadline: Deadline, done: Done[Generated]
+        self,
+        network: Network,
+        source: Source,
+        images: int,
+        *,
+        deadline: Deadline,
+        done: Done[Generated],
+        background: bool = False,
     ) -> Job:
         """Have images run through a network, together with whatever else waits for it.
 
@@ -188,6 +125,7 @@ class Batcher:
             deadline: of the answer; what cannot be in time is not run.
             done: called later on the event loop: with what was made, with DeadlineExceeded where the time turned out to
                 be too short, or with whatever the source raised, or the network for a batch that these images were in.
+            background: whether this is nobody's request; give such work only a few images, and only when it is quiet.
 
         Returns:
             What waits, for `leave`.
@@ -204,7 +142,10 @@ class Batcher:
             source=source,
             done=done,
             submitted=self._clock(),
+            background=background,
         )
+        if not background:
+            self._asked = job.submitted
         self._submit(job)
         return job
 
@@ -213,13 +154,19 @@ class Batcher:
         job.done = None
         with self._lock:
             left = self.schedule.remove(job)
-        if left and job.deadline.at <= self._clock() + EARLY_SECONDS:  # it left because its time was over
+        over = job.deadline.at <= self._clock() + EARLY_SECONDS  # it left because its time was
+        if left and over and not job.background:
             self._observer.rejected(left, DeadlineExceeded.reason)
 
     @property
     def spare(self) -> bool:
         """Whether nothing waits and an engine is idle."""
         return not self.schedule.waiting and self.schedule.idle_engines > 0
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long nobody has asked for anything; 0 while anything waits or runs."""
+        return self._clock() - self._asked if self.schedule.idle else 0.0
 
     @property
     def wait_seconds(self) -> float:
@@ -241,7 +188,8 @@ class Batcher:
             with self._lock:
                 self.schedule.add(job, job.submitted)
         except (QueueFull, QueueTooLong, DeadlineExceeded) as error:
-            self._observer.rejected(job.images, error.reason)
+            if not job.background:
+                self._observer.rejected(job.images, error.reason)
             raise
         if self._asleep and not self._calling and self._loop is not None:
             self._calling = True
@@ -266,7 +214,7 @@ class Batcher:
 
     def _engine(self) -> None:
         """Sleep until there is work, then run batches until there is none."""
-        _give_way()
+        give_way()
         free_since = self._clock()
         while self._wake.get():
             batch = self._next()
@@ -321,7 +269,7 @@ class Batcher:
             except Exception as error:
                 failures += [(part.job, error) for part in parts]
                 parts = []
-        return Ran(batch, parts, failures, began, self._clock())
+        return Ran(batch, parts, failures, began, self._clock(), drawn)
 
     def _sort_out(self, parts: list[Part], samples: Samples) -> None:
         """To each job what is its own."""
@@ -346,12 +294,19 @@ class Batcher:
     # Back on the event loop.
 
     def _deliver(self, ran: Ran) -> None:
-        if ran.parts:
-            self._observer.batch_ran(ran.batch.group, ran.images, ran.ended - ran.began)
+        asked, seconds = ran.asked, ran.ended - ran.began
+        if asked:
+            self._observer.batch_ran(ran.batch.group, asked, seconds)
+        if asked and self.tap is not None:
+            for part, drawn in zip(ran.parts, ran.drawn, strict=False):
+                if not part.job.background and part.job.samples is not None:
+                    samples = part.job.samples[part.start : part.stop]
+                    self.tap(ran.batch.group, drawn, samples, seconds / ran.images)
         for job, start, stop in ran.parts:
             if job.began is None:
                 job.began = ran.began
-                self._observer.waited(ran.began - job.submitted)
+                if not job.background:
+                    self._observer.waited(ran.began - job.submitted)
             job.arrived += stop - start
             if job.arrived == job.images and job.done is not None:  # the caller may have left
                 made = Generated(cast(Samples, job.samples), job.began - job.submitted, ran.ended - job.began)
@@ -362,7 +317,8 @@ class Batcher:
 
     def _expire(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
-            self._observer.rejected(ticket.waiting, DeadlineExceeded.reason)
+            if not cast(Job, ticket).background:
+                self._observer.rejected(ticket.waiting, DeadlineExceeded.reason)
             late = DeadlineExceeded("the request's images could no longer be made within its time")
             self._fail(cast(Job, ticket), late)
 
@@ -372,7 +328,7 @@ class Batcher:
             done(error)
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Let the event loop go first where there are fewer cores than threads, on Linux, whose threads have priorities.
 
     At 64 connections on two cores: 0.84 of the limit instead of 0.71.

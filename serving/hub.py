@@ -128,6 +128,7 @@ class Hub:
             default=live.default_reference,
             champions=tuple(map(self._facts, champions)),
             others=tuple(self._facts(model) for model in loaded if model not in champions),
+            fault=live.fault,
         )
         if new != old:
             self._snapshot = msgspec.structs.replace(new, number=old.number + 1)

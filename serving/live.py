@@ -90,13 +90,19 @@ class LiveModels:
         self._unheeded: dict[str, str] = {}  # why the newest promotion of a name is not followed, as last reported
         self._usual: str | None = None  # of them, what requests that name none get
         self._failures: dict[Version, tuple[float, str]] = {}  # when to try again, and why it failed
+        self._unfit: dict[str, str] = {}  # champions that must not answer here, and why
         self._loading: tuple[Version, asyncio.Task[LiveModel | None]] | None = None
         self._looked = False
 
     @property
     def ready(self) -> bool:
-        """Whether the repository has been gone through once and something can answer."""
-        return self._looked and bool(self._champions)
+        """Whether the repository has been gone through once, something can answer, and nothing must not."""
+        return self._looked and bool(self._champions) and not self._unfit
+
+    @property
+    def fault(self) -> str | None:
+        """Why a model must not answer here; None where all may."""
+        return next(iter(self._unfit.values()), None)
 
     @property
     def loaded(self) -> list[LiveModel]:
@@ -140,6 +146,33 @@ class LiveModels:
                 models=sorted(self._names),
             )
         self._looked = True
+        self._observer.changed(self.loaded)
+
+    async def reload(self, model: LiveModel) -> LiveModel:
+        """Load a champion's version once more, with all checks, and let it answer in its place; others go on meanwhile.
+
+        Raises:
+            GenserveError: it cannot be loaded; what answered still does.
+        """
+        name = model.version.name
+        fresh = await asyncio.to_thread(self._loader, model.version)
+        present = self._champions.get(name)
+        if present is not None and present.generator is model.generator:  # else it was promoted away meanwhile
+            self._champions[name] = fresh
+            self._observer.went_live(fresh)
+        return fresh
+
+    def set_unfit(self, name: str, reason: str | None) -> None:
+        """Say why a champion must not answer here, so that this server is not ready; None: it may.
+
+        Another version that goes live for the name may answer again.
+        """
+        if self._unfit.get(name) == reason:
+            return
+        if reason is None:
+            del self._unfit[name]
+        else:
+            self._unfit[name] = reason
         self._observer.changed(self.loaded)
 
     def at_hand(self, reference: str | None) -> LiveModel | None:
@@ -268,6 +301,7 @@ class LiveModels:
         model = await self._judged(present) if present is not None and usable else await self._load(version)
         if model is not None:
             self._champions[name] = model  # the swap
+            self._unfit.pop(name, None)
             self._others.pop(version, None)
             self._observer.went_live(model)
 

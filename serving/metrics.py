@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from models.version import code_version
+from serving.quality_metrics import QualityMetrics
 from serving.tally import Counts, Histograms, Labels
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -49,6 +50,7 @@ class Metrics:
         self._cache(self.registry)
         self._models(self.registry)
         self._state(self.registry)
+        self.quality = QualityMetrics(self.registry)
 
     def exposition(self) -> bytes:
         """The text format that Prometheus scrapes."""

@@ -20,6 +20,11 @@ class Models(Protocol):
         ...
 
     @property
+    def fault(self) -> str | None:
+        """Why a model must not answer; None where all may."""
+        ...
+
+    @property
     def loaded(self) -> list[LiveModel]:
         """Everything in memory, champions first."""
         ...

@@ -172,6 +172,7 @@ class RemoteModels:
         self._others: list[LiveModel] = []
         self._default: str | None = None
         self._ready = False
+        self.fault: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -204,7 +205,7 @@ class RemoteModels:
         """What is true from now on; requests under way keep what they have."""
         self._champions = {facts.name: self._model(facts) for facts in snapshot.champions}
         self._others = [self._model(facts) for facts in snapshot.others]
-        self._default, self._ready = snapshot.default, snapshot.ready
+        self._default, self._ready, self.fault = snapshot.default, snapshot.ready, snapshot.fault
 
     def replaced(self) -> tuple[int, ...]:
         """Handles of models that only requests under way still hold."""

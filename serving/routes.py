@@ -124,8 +124,8 @@ def operating_routes(service: Service, *, metrics: bool) -> list[HTTPRouteHandle
     async def ready() -> dict[str, str]:
         if service.ready:
             return {"status": "ready"}
-        draining = service.state.draining
-        raise NotReady("the server is draining" if draining else "no model is loaded yet", retry_after_seconds=1.0)
+        why = "the server is draining" if service.state.draining else service.live.fault or "no model is loaded yet"
+        raise NotReady(why, retry_after_seconds=1.0)
 
     @get("/metrics")
     async def exposition() -> Response[bytes]:

@@ -10,12 +10,13 @@ import numpy as np
 from models.generator import Samples
 from models.latents import Drawn as LatentDraw
 from models.latents import draw
-from serving.batcher import Batcher, Generated
+from serving.batcher import Batcher
 from serving.cache import SampleKey, value_bytes
 from serving.cache_memory import Kept, MemoryCache
 from serving.cache_redis import RedisCache
 from serving.calls import Done, Leave, nothing, outcome, run
 from serving.flights import Flights
+from serving.jobs import Generated
 from serving.loading import LiveModel
 from serving.offload import INLINE_BYTES, offload
 from serving.orders import LatentOrder, Order

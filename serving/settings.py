@@ -23,6 +23,7 @@ PROVEN_BATCH = 64  # images: loading proves that samples do not depend on their 
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=86_400)]
 
@@ -58,6 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cache_bytes: bound of the in-process cache; 0 for no cache at all, Redis included.
         cache_ttl_seconds: how long a cached sample is kept.
         stock_images: fresh images kept ready, over all models, for requests of one image without a seed; 0 for none.
+        monitor: share of one core that, in idle time alone, fresh samples are drawn and held against the promotion's
+            real ones with; 0 for no monitor.
+        shadow_share: share of the load that candidates run too, without answering; 0 for none.
+        shadow_models: names whose candidates do; none for all.
         allow_unjudged: serve versions without a passing verdict, loudly.
         api_keys_file: file of API keys; None for an open server.
         trusted_keys: public keys, or files of them; verdicts and promotions count only where one of them signed.
@@ -87,6 +92,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
     cache_ttl_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     stock_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    monitor: Share = 0.1
+    shadow_share: Share = 0.0
+    shadow_models: tuple[str, ...] = ()
     allow_unjudged: bool = False
     api_keys_file: str | None = None
     trusted_keys: tuple[str, ...] = ()
@@ -171,6 +179,8 @@ def _convert(name: str, label: str, value: Any, typed: bool) -> Any:  # noqa: AN
         return _providers(label, value)
     if name == "trusted_keys":
         return _trusted_keys(label, value)
+    if name == "shadow_models":
+        return _listed(label, value, "models")
     hint = _HINTS[name]
     try:
         return msgspec.convert(value, hint, strict=typed or not isinstance(value, str))
@@ -178,10 +188,15 @@ def _convert(name: str, label: str, value: Any, typed: bool) -> Any:  # noqa: AN
         raise SettingsError(f"{value!r} is not valid: {error}", field=label) from error
 
 
-def _providers(label: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401 see _convert
+def _listed(label: str, value: Any, what: str) -> tuple[str, ...]:  # noqa: ANN401 see _convert
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list) or not parts or not all(isinstance(part, str) and part.strip() for part in parts):
-        raise SettingsError(f"{value!r} is not a comma-separated list of providers", field=label)
+        raise SettingsError(f"{value!r} is not a comma-separated list of {what}", field=label)
+    return tuple(part.strip() for part in parts)
+
+
+def _providers(label: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401 see _convert
+    parts = _listed(label, value, "providers")
     known = {**PROVIDERS, **{full.lower(): full for full in PROVIDERS.values()}}
     for part in parts:
         if part.strip().lower() not in known:
@@ -191,11 +206,8 @@ def _providers(label: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401 see _
 
 def _trusted_keys(label: str, value: Any) -> tuple[str, ...]:  # noqa: ANN401 see _convert
     """Public keys themselves: what the files held at start is what counts until the next."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) and part.strip() for part in parts):
-        raise SettingsError(f"{value!r} is not a comma-separated list of public keys or files of them", field=label)
     try:
-        return public_keys(part.strip() for part in parts)
+        return public_keys(_listed(label, value, "public keys or files of them"))
     except Invalid as error:
         raise SettingsError(error.detail, field=label) from error
 

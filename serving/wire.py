@@ -120,6 +120,7 @@ class Snapshot(_Message, frozen=True, tag=16):
         default: what requests that name no model mean; None where only the engine's process can say.
         champions: what answers for names.
         others: loaded on demand.
+        fault: why a model must not answer; None where all may.
     """
 
     number: int
@@ -128,6 +129,7 @@ class Snapshot(_Message, frozen=True, tag=16):
     default: str | None
     champions: tuple[ModelFacts, ...]
     others: tuple[ModelFacts, ...]
+    fault: str | None = None
 
 
 class Alive(_Message, frozen=True, tag=17):

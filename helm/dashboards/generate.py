@@ -8,6 +8,7 @@ from pathlib import Path
 import rows_inference
 import rows_models
 import rows_overview
+import rows_quality
 from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -26,7 +27,8 @@ PATH = Path(__file__).parents[1] / "genserve" / "dashboards" / "genserve.json"
 def dashboard_json() -> str:
     """The dashboard as Grafana imports it; the same text at every call."""
     board = build.Dashboard("Genserve").uid("genserve").tags(["genserve", "inference"])
-    board = board.description("Genserve: requests, inference, cache, models and resources. Explained in its runbook.")
+    about = "Genserve: requests, inference, cache, models, their quality, and resources. Explained in its runbook."
+    board = board.description(about)
     board = board.time("now-1h", "now").refresh("30s").timezone("browser").editable()
     board = board.tooltip(DashboardCursorSync.CROSSHAIR)
     board = board.with_variable(build.DatasourceVariable("datasource").label("Data source").type("prometheus"))
@@ -48,6 +50,7 @@ def _sections() -> dict[str, list[Builder[Panel]]]:
         "Inference": rows_inference.inference(),
         "Cache": rows_inference.cache(),
         "Models": rows_models.models(),
+        "Quality": rows_quality.quality(),
         "Resources": rows_models.resources(),
     }
 

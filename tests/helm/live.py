@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 
-from models.testkit import promoted_repository
+from models.repository import Repository
+from models.testkit import promote_watched, publish_tiny
 from tests.helm.chart import ROOT
 from tests.helm.processes import free_port, program, running
 from tests.waiting import wait_until
@@ -60,7 +61,9 @@ class Live:
 @contextmanager
 def live_service(folder: Path) -> Iterator[Live]:
     """Everything, up and with traffic on it, for the time of a `with`."""
-    repository = promoted_repository(folder / "models", "tiny")
+    repository = Repository(folder / "models")
+    promote_watched(repository)
+    publish_tiny(repository, seed=1)  # a candidate
     with ExitStack() as stack:
         redis, service, metrics = free_port(), free_port(), free_port()
         stack.enter_context(running(_redis(redis, folder), folder / "redis.log"))
@@ -91,6 +94,8 @@ def _environment(models: Path, port: int, redis: int) -> dict[str, str]:
         "GENSERVE_PORT": str(port),
         "GENSERVE_THREADS": "1",
         "GENSERVE_DRAIN_SECONDS": "0",
+        "GENSERVE_MONITOR": "1",
+        "GENSERVE_SHADOW_SHARE": "1",
         "GENSERVE_REDIS_URL": f"redis://127.0.0.1:{redis}/0",
         "GENSERVE_REDIS_TIMEOUT_SECONDS": "1",  # two cores may be busy with other tests
     }
@@ -134,7 +139,7 @@ def _send_until(url: str, enough: threading.Event) -> None:
     walk = {"keyframes": [{"seed": 1}, {"seed": 2}], "frames": 3, "format": "npy"}
     with httpx.Client(base_url=url, timeout=20) as client:
         seed = 1000
-        while not enough.wait(0.1):
+        while not enough.wait(0.4):  # in between nobody asks for anything, so that the monitor has its turn
             seed += 4
             client.post("/sample", json={"num_images": 4, "seed": seed})
             client.post("/sample", json={"num_images": 4, "seed": 7})

@@ -31,7 +31,7 @@ def test_the_dashboard_is_what_the_generator_writes() -> None:
 def test_rows_are_the_ones_that_operators_look_for() -> None:
     """The service first, then its inside, then what it runs on."""
     rows = [panel["title"] for panel in BOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Overview", "Inference", "Cache", "Models", "Resources"]
+    assert rows == ["Overview", "Inference", "Cache", "Models", "Quality", "Resources"]
 
 
 def test_every_panel_explains_itself() -> None:

@@ -162,3 +162,13 @@ def test_a_request_larger_than_the_queue_is_refused_at_start():
         load(MAX_IMAGES="65", MAX_QUEUE_IMAGES="64")
     assert error.value.field == "GENSERVE_MAX_IMAGES"
     assert load(MAX_QUEUE_IMAGES="64").max_images == 64
+
+
+def test_shares_and_names_of_monitor_and_shadow():
+    """Shares lie within 0 and 1; names come as a list."""
+    settings = load(MONITOR="0", SHADOW_SHARE="0.05", SHADOW_MODELS="shoes, hats")
+    assert (settings.monitor, settings.shadow_share, settings.shadow_models) == (0.0, 0.05, ("shoes", "hats"))
+    for name, value in (("MONITOR", "1.5"), ("SHADOW_SHARE", "-0.1"), ("SHADOW_MODELS", "shoes,,hats")):
+        with pytest.raises(SettingsError) as refused:
+            load(**{name: value})
+        assert refused.value.field == f"GENSERVE_{name}"

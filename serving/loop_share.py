@@ -1,0 +1,24 @@
+"""How busy the event loop is. Knows nothing of what it does."""
+
+import time
+
+LOOK_SECONDS = 0.02
+
+
+class LoopShare:
+    """The share of a core that the event loop's thread took of late; asked on that thread."""
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._looked: tuple[float, float] | None = None  # time of the clock, and of the thread
+
+    def look(self) -> float:
+        """0 .. 1, of the last tenths of a second."""
+        clock, thread = time.perf_counter(), time.thread_time()
+        if self._looked is None:
+            self._looked = (clock, thread)
+        elif clock - self._looked[0] > LOOK_SECONDS:
+            share = (thread - self._looked[1]) / (clock - self._looked[0])
+            self._share = 0.8 * self._share + 0.2 * min(1.0, share)
+            self._looked = (clock, thread)
+        return self._share

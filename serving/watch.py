@@ -1,0 +1,97 @@
+"""Decides whether a model still makes what it was promoted for. Pure: knows no clock, threads, engines or networks.
+
+While all is well, every block of fresh samples is one observation of a test that gives a false alarm once in
+`budget_blocks` blocks at most. After an alarm the model is loaded again, and PROBATION_BLOCKS blocks decide whether
+that has helped; one that is well is told apart from one that is not with an error of 1 / DOUBT at most.
+"""
+
+from collections import deque
+from enum import Enum
+from typing import NamedTuple
+
+from models.baseline import Baseline
+from models.sequential import Detector, interval
+
+SHOWN_BLOCKS = 20  # that the distance and its interval are taken over
+PROBATION_BLOCKS = 30
+DOUBT = 100.0
+
+
+class State(Enum):
+    """What is thought of a model."""
+
+    WELL = "well"
+    PROBATION = "probation"  # after an alarm, loaded again
+    FAILED = "failed"
+
+
+class Event(Enum):
+    """What a block changed."""
+
+    ALARM = "alarm"  # load it again
+    FAILED = "failed"  # that did not help
+    RECOVERED = "recovered"  # it did
+
+
+class Shown(NamedTuple):
+    """The distance without bias over the last blocks, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Watch:
+    """One loaded version under watch.
+
+    Args:
+        baseline: what is expected of it.
+        budget_blocks: at least so many blocks lie between two false alarms, on average.
+        variant: whether a variant of the version runs, which may be a little worse.
+    """
+
+    def __init__(self, baseline: Baseline, budget_blocks: float, *, variant: bool = False) -> None:
+        self.baseline = baseline
+        self._slack = baseline.slack(variant=variant)
+        self._budget = budget_blocks
+        self._last: deque[float] = deque(maxlen=SHOWN_BLOCKS)
+        self.state = State.WELL
+        self._detector = self._patient()
+
+    @property
+    def evidence(self) -> float:
+        """That something is wrong: 0 for none, 1 for an alarm; on a logarithmic scale."""
+        return min(1.0, self._detector.evidence)
+
+    @property
+    def shown(self) -> Shown | None:
+        """None before there are blocks enough to say."""
+        found = interval([distance - self.baseline.bias for distance in self._last])
+        return None if found is None else Shown(*found)
+
+    def block(self, distance: float) -> Event | None:
+        """A block of fresh samples has this distance from the real ones."""
+        self._last.append(distance)
+        alarm = self._detector.observe(self.baseline.surprise(distance))
+        if self.state is State.WELL and alarm:
+            return Event.ALARM
+        if self.state is State.PROBATION and alarm:
+            return self.fail()
+        if self.state is State.PROBATION and self._detector.observations >= PROBATION_BLOCKS:
+            self.state, self._detector = State.WELL, self._patient()
+            return Event.RECOVERED
+        return None
+
+    def reloaded(self) -> None:
+        """It was loaded again: what was seen before says nothing any more."""
+        self._last.clear()
+        self.state = State.PROBATION
+        self._detector = Detector(slack=self._slack, threshold=DOUBT, restarts=False)
+
+    def fail(self) -> Event:
+        """Loading it again did not help, or could not be done."""
+        self.state = State.FAILED
+        return Event.FAILED
+
+    def _patient(self) -> Detector:
+        return Detector(slack=self._slack, threshold=self._budget)

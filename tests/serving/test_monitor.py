@@ -1,0 +1,251 @@
+"""The monitor: through the application, with faults put into models that are being served."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from functools import partial
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+import serving.backend
+import serving.monitor
+import serving.sampler
+from models.generator import Generator
+from models.latents import Drawn
+from models.repository import Repository
+from models.testkit import promote_tiny, promote_watched, tiny_model, tiny_signature
+from serving.app import create_app
+from serving.batcher import Batcher
+from serving.inspection import Inspector
+from serving.loading import load
+from serving.monitor import Monitor, chunk
+from serving.quality_metrics import QualityMetrics
+from serving.schedule import Deadline, Schedule
+from serving.watch import PROBATION_BLOCKS, Event, State, Watch
+from tests.serving.kit import Gated, Log, running, until
+
+
+async def seen(predicate):
+    """Look now and then whether it is true: who looks all the time keeps the event loop from being quiet."""
+    async with asyncio.timeout(30):
+        while not predicate():  # noqa: ASYNC110 a metric tells nobody that it changed
+            await asyncio.sleep(0.05)
+
+
+def metric(app, name, **labels):
+    """The value of a series; None where it is missing."""
+    return app.service.metrics.registry.get_sample_value(f"genserve_monitor_{name}", {"model": "tiny", **labels})
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """A promoted model with a baseline, in a repository that may change."""
+    repository = Repository(tmp_path)
+    promote_watched(repository)
+    return repository
+
+
+@pytest.fixture
+def hasty(settings, monkeypatch):
+    """A monitor that takes a whole core, and no time between blocks."""
+    monkeypatch.setattr(serving.backend, "Monitor", partial(Monitor, block_seconds=0.05))
+    monkeypatch.setattr(serving.monitor, "LOOK_SECONDS", 0.01)
+    return msgspec.structs.replace(settings, monitor=1.0)
+
+
+def change_weights(model):
+    """In memory, as a broken device would: what runs is another network of the same form."""
+    model.generator._session = Generator.from_bytes(tiny_model(seed=1, spread=60.0))._session
+
+
+async def test_what_is_served_is_held_against_its_baseline(watched, hasty):
+    """The distance, its interval, what is expected, no evidence worth mention, no alarm; none of it counts as load."""
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: metric(app, "fd", bound="value") is not None)
+        low, value, high = (metric(app, "fd", bound=bound) for bound in ("low", "value", "high"))
+        assert low < value < high
+        assert low < 2 * metric(app, "fd_expected")
+        assert metric(app, "alarm") == metric(app, "unfit") == metric(app, "alarms_total") == 0.0
+        assert metric(app, "evidence") < 1
+        assert metric(app, "images_total") >= 400
+        assert "genserve_images_generated_total{" not in app.service.metrics.exposition().decode()
+
+
+async def test_changed_weights_raise_the_alarm_and_a_reload_mends_them(watched, hasty):
+    """The alarm, a model loaded anew, and after enough fresh samples the end of the alarm; ready all the time."""
+    app = create_app(hasty, watched)
+    async with running(app) as client:
+        await seen(lambda: metric(app, "images_total"))
+        before = app.service.live.champion("tiny")
+        change_weights(before)
+        await seen(lambda: metric(app, "alarms_total") == 1.0)
+        await seen(lambda: app.service.live.champion("tiny").generator is not before.generator)
+        assert metric(app, "alarm") == 1.0
+        assert (await client.get("/health/ready")).status_code == 200
+        await seen(lambda: metric(app, "alarm") == 0.0)
+        assert metric(app, "unfit") == 0.0
+        assert (await client.post("/sample", json={"seed": 1})).status_code == 200
+
+
+async def test_a_model_that_makes_nothing_any_more_is_loaded_again(watched, hasty):
+    """Its session raises at every run: an alarm at once."""
+
+    class Lost:
+        def run(self, *_):
+            raise RuntimeError("device lost")
+
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: metric(app, "images_total"))
+        app.service.live.champion("tiny").generator._session = Lost()
+        await seen(lambda: metric(app, "alarms_total") == 1.0)
+        await seen(lambda: metric(app, "alarm") == 0.0)
+
+
+async def test_a_fault_that_a_reload_does_not_mend_ends_in_not_ready(watched, hasty, monkeypatch):
+    """Clamped latents: alarm, reload, still wrong, not ready with the reason; mended and tried again, ready."""
+    monkeypatch.setattr(serving.monitor, "RETRY_SECONDS", 0.5)
+    true_draw = serving.sampler.draw
+
+    def clamped(signature, seeds, **more):
+        drawn = true_draw(signature, seeds, **more)
+        return drawn._replace(z=np.clip(drawn.z, -0.2, 0.2))
+
+    app = create_app(hasty, watched)
+    async with running(app) as client:
+        monkeypatch.setattr(serving.sampler, "draw", clamped)
+        await seen(lambda: metric(app, "unfit") == 1.0)
+        answer = await client.get("/health/ready")
+        assert answer.status_code == 503
+        assert "tiny@1's samples are worse" in answer.json()["detail"]
+        monkeypatch.setattr(serving.sampler, "draw", true_draw)
+        await seen(lambda: metric(app, "unfit") == 0.0 and metric(app, "alarm") == 0.0)
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_promotion_ends_the_fault_of_the_version_before(watched, hasty, monkeypatch):
+    """Another version may answer at once, and is watched from the beginning."""
+    app = create_app(hasty, watched)
+    async with running(app) as client:
+        await seen(lambda: metric(app, "alarm") == 0.0)
+        app.service.live.set_unfit("tiny", "tiny@1 is broken")
+        assert (await client.get("/health/ready")).json()["detail"] == "tiny@1 is broken"
+        promote_watched(watched, seed=3)
+        await app.service.live.refresh()
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_model_whose_file_is_gone_is_not_ready_after_an_alarm(watched, hasty):
+    """It cannot be loaded again, and the reason says so."""
+    app = create_app(hasty, watched)
+    async with running(app) as client:
+        await seen(lambda: metric(app, "images_total"))
+        model = app.service.live.champion("tiny")
+        model.version.model_path.unlink()
+        change_weights(model)
+        await seen(lambda: metric(app, "unfit") == 1.0)
+        assert "cannot be loaded again" in (await client.get("/health/ready")).json()["detail"]
+
+
+async def test_classes_are_drawn_as_for_requests_that_name_none(tmp_path, hasty):
+    """A conditional model, colour, surprises nobody."""
+    repository = Repository(tmp_path)
+    promote_watched(repository, signature=tiny_signature(classes=4, shape=(8, 6, 3)))
+    app = create_app(hasty, repository)
+    async with running(app):
+        await seen(lambda: metric(app, "fd", bound="value") is not None)
+        assert metric(app, "alarms_total") == 0.0
+
+
+@pytest.mark.parametrize("without", ["a baseline", "the monitor"])
+async def test_nothing_is_drawn_without(tmp_path, hasty, without):
+    """For a verdict of before there were baselines, or where the monitor is off."""
+    repository = Repository(tmp_path)
+    settings = hasty
+    if without == "a baseline":
+        promote_tiny(repository)
+    else:
+        promote_watched(repository)
+        settings = msgspec.structs.replace(hasty, monitor=0.0)
+    app = create_app(settings, repository)
+    async with running(app):
+        for seed in range(3):
+            await asyncio.sleep(0.1)
+            assert not metric(app, "images_total"), seed
+
+
+async def test_a_damaged_baseline_is_told_and_nothing_else_happens(watched, hasty):
+    """The model serves on."""
+    (beside,) = watched.root.glob("tiny/1/verdicts/*.npz")
+    beside.write_bytes(beside.read_bytes()[:-1])
+    app = create_app(hasty, watched)
+    async with running(app) as client:
+        await asyncio.sleep(0.3)
+        assert not metric(app, "images_total")
+        assert (await client.post("/sample", json={"seed": 1})).status_code == 200
+
+
+async def test_nothing_is_drawn_while_anyone_is_served(watched):
+    """A request runs: the monitor waits; it ends: the monitor waits a moment more, then begins."""
+    network = Gated()
+    model = replace(load(watched, watched.resolve("tiny")), generator=network)
+    batcher = Batcher(Schedule(max_queue_images=64, max_batch_images=16, engines=2), observer=Log())
+    caller = asyncio.create_task(batcher.generate(model, lambda a, b: _zeros(b - a), 1, deadline=Deadline(1e12)))
+    await until(lambda: len(network.batches) == 1)
+    inspector = Inspector(watched)
+
+    class Models:
+        champions = (model,)
+
+        def set_unfit(self, name, reason):
+            pass
+
+    observer = QualityMetrics(CollectorRegistry())
+    monitor = asyncio.create_task(Monitor(batcher, inspector, Models(), share=1.0, observer=observer).run())
+    await asyncio.sleep(0.4)
+    assert len(network.batches) == 1
+    network.release()
+    await caller
+    network.release(100)
+    await until(lambda: len(network.batches) > 1)
+    assert all(len(z) <= chunk(model) for z in network.batches)
+    monitor.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await monitor
+    inspector.close()
+    batcher.close()
+
+
+def _zeros(count):
+    return Drawn(np.zeros((count, 8), np.float32), None)
+
+
+class Expected:
+    """A baseline in numbers."""
+
+    fd_inf, bias = 1.0, 0.1
+
+    def slack(self, *, variant=False):
+        return 2.0 if variant else 1.0
+
+    def surprise(self, distance):
+        return distance
+
+
+def test_probation_ends_well_or_not():
+    """Blocks as expected for long enough: well. Bad ones: failed, sooner. A variant may be a little worse."""
+    watch = Watch(Expected(), 1000.0)
+    events = [watch.block(4.0) for _ in range(40)]
+    assert Event.ALARM in events
+    watch.reloaded()
+    assert watch.state is State.PROBATION
+    assert [watch.block(0.0) for _ in range(PROBATION_BLOCKS)][-1] is Event.RECOVERED
+    assert watch.state is State.WELL
+    watch.reloaded()
+    assert Event.FAILED in [watch.block(4.0) for _ in range(PROBATION_BLOCKS)]
+    assert watch.state is State.FAILED
+    assert Watch(Expected(), 1000.0, variant=True)._slack == 2.0
