@@ -90,7 +90,7 @@ def gate(
         *_quality(candidate, floor, policy),
         *_no_worse(candidate, comparisons, policy),
         *_floors(candidate, floor, policy),
-        *_collapse(candidate, floor),
+        *_collapse(candidate, floor, policy),
         *_classes(candidate, floor, policy),
         *_replay(candidate, policy),
     )
@@ -109,7 +109,7 @@ def report_checks(candidate: Measures, floor: Floor) -> tuple[Check, ...]:
     checks = (
         *_quality(candidate, floor, policy),
         *_floors(candidate, floor, policy),
-        *_collapse(candidate, floor),
+        *_collapse(candidate, floor, policy),
         *_classes(candidate, floor, policy),
         *_replay(candidate, policy),
     )
@@ -191,14 +191,19 @@ def _floors(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check
         yield _at_least("G3", name, value, best, share)
 
 
-def _collapse(candidate: Measures, floor: Floor) -> Iterator[Check]:
-    """Bins that hold another share of fakes than of reals (NDB / K), and near-duplicates among the fakes."""
+def _collapse(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
+    """G4: near-duplicates among the fakes; reported, bins that hold another share of fakes than of reals (NDB / K).
+
+    NDB has no value free of the number of samples: with many of them every bin differs, so that nothing is asked of it.
+    """
     real = floor.measures
     if candidate.bins is not None:
         best = None if real.bins is None else real.bins.different
         yield _share(f"NDB/K[{candidate.extractor}]", candidate.bins.different, best)
-    if candidate.twins is not None:
-        yield _share(f"near-duplicates[{candidate.extractor}]", candidate.twins, real.twins)
+    if (twins := candidate.twins) is not None:
+        best_share = None if real.twins is None else real.twins.value
+        name = f"near-duplicates[{candidate.extractor}]"
+        yield _at_most("G4", name, twins.value, twins.high, policy.max_near_duplicates, real=best_share)
 
 
 def _classes(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
@@ -209,19 +214,20 @@ def _classes(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Chec
             named = f"{CLASS_SHARE}{name}[{candidate.extractor}]"
             yield _counted(_at_least("G4", named, value, real, policy.min_class_share), candidate.num_fake)
     if (worst := candidate.worst_class) is not None:
-        yield _worst_class(candidate, worst, floor)
+        yield _worst_class(candidate, worst, floor, policy)
     if candidate.conditional and floor.class_accuracy is not None:
         yield _class_accuracy(candidate, floor.class_accuracy, policy)
 
 
-def _worst_class(candidate: Measures, worst: WorstClass, floor: Floor) -> Check:
-    """Its FD_inf as a share of the variance of all reals; the class is named, and may be another one in real data."""
-    scale, real = candidate.trace_real, floor.measures.worst_class
-    return Check(
-        gate="", name=f"worst class {distance('FD_inf/Tr', candidate.extractor)}", value=worst.fd_inf / scale,
-        low=(worst.fd_inf - Z_TWO_SIDED * worst.se) / scale, high=(worst.fd_inf + Z_TWO_SIDED * worst.se) / scale,
+def _worst_class(candidate: Measures, worst: WorstClass, floor: Floor, policy: Policy) -> Check:
+    """G4: its FD_inf as a share of the variance of all reals; NaN, which fails, where it is all but missing."""
+    scale, real = candidate.trace_real, floor.measures.worst_class  # of real data it may be another class
+    check = _at_most(
+        "G4", f"worst class {distance('FD_inf/Tr', candidate.extractor)}", worst.fd_inf / scale,
+        (worst.fd_inf + policy.z_one_sided * worst.se) / scale, policy.max_worst_class,
         real=None if real is None else real.fd_inf / scale,
     )  # fmt: skip
+    return msgspec.structs.replace(check, reason=f"{check.reason} ({worst.name})") if check.reason else check
 
 
 def _class_accuracy(candidate: Measures, real: float, policy: Policy) -> Check:

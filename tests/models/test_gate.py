@@ -1,6 +1,7 @@
 """The gate refuses each known-bad measure by the check meant for it, and passes what is good."""
 
 import math
+import re
 
 import msgspec
 import pytest
@@ -166,13 +167,13 @@ def test_an_unconditional_generator_is_asked_for_no_class():
 
 
 def test_what_is_reported_only_stands_beside_real_data():
-    """Bins, near-duplicates, IS, the worst class, C_T and AuthPct have names and intervals, and refuse nothing."""
+    """Bins, IS, C_T and AuthPct have names and intervals, and refuse nothing."""
     collapsed = msgspec.structs.replace(
         GOOD,
         bins=BinTest(Share(0.9, 0.82, 0.95), 0.0, 100),
-        twins=Share(0.99, 0.98, 1.0),
+        twins=Share(0.05, 0.04, 0.06),
         inception_score=InceptionScore(1.5, 1.4, 1.6),
-        worst_class=WorstClass("bag", 20.0, 1.0),
+        worst_class=WorstClass("bag", 10.0, 1.0),
         overfitting=Overfitting(-30.0, Share(0.2, 0.19, 0.21), Share(0.1, 0.09, 0.11)),
     )
     real = msgspec.structs.replace(
@@ -183,12 +184,25 @@ def test_what_is_reported_only_stands_beside_real_data():
     numbers = decision.numbers
     assert decision.decision == "pass"
     assert (numbers[f"NDB/K[{LABEL}]"].value, numbers[f"real NDB/K[{LABEL}]"].value) == (0.9, 0.05)
-    assert (numbers[f"near-duplicates[{LABEL}]"].high, numbers[f"real near-duplicates[{LABEL}]"].value) == (1.0, 0.004)
+    assert (numbers[f"near-duplicates[{LABEL}]"].high, numbers[f"real near-duplicates[{LABEL}]"].value) == (0.06, 0.004)
     assert numbers[f"IS[{LABEL}]"] == Number(value=1.5, low=1.4, high=1.6)
-    assert numbers[f"worst class FD_inf/Tr[{LABEL}]"].value == pytest.approx(0.2)
+    assert numbers[f"worst class FD_inf/Tr[{LABEL}]"].value == pytest.approx(0.1)
     share = numbers[f"share of bag[{LABEL}]"]
     assert (share.low, share.high) == pytest.approx(share_of(22_500, 50_000)[1:])
     assert [numbers[f"{name}[{LABEL}]"].value for name in ("C_T", "C_T's AUC", "AuthPct")] == [-30.0, 0.2, 0.1]
+
+
+def test_collapse_is_refused_by_near_duplicates_and_by_the_worst_class():
+    """Upper bounds are held against the limits; the class at fault is named, and one all but missing refuses too."""
+    for changed, reason in (
+        ({"twins": Share(0.095, 0.09, 0.101)}, rf"G4 near-duplicates\[{LABEL}\] 0\.095, upper bound 0\.101 > 0\.1"),
+        ({"worst_class": WorstClass("bag", 14.0, 1.0)}, r"G4 worst class .* > 0\.15 \(bag\)"),
+        ({"worst_class": WorstClass("bag", float("nan"), float("nan"))}, r"G4 worst class .* \(bag\)"),
+    ):
+        decision = gate(msgspec.structs.replace(GOOD, **changed), FLOOR, (EQUAL,), Policy(), PARITY)
+        assert decision.decision == "fail"
+        (told,) = decision.reasons
+        assert re.match(reason, told), told
 
 
 def test_bounds_near_zero_are_not_the_standard_errors():

@@ -76,7 +76,7 @@ def refused_by_its_gate(court: Court, case: Case) -> None:
 
 
 FAULTS = ["blurred", "noisy", "darker", "collapsed", "a class rare", "replaying", "replaying mirrored",
-          "replaying with noise", "class ignored"]  # fmt: skip
+          "replaying with noise", "one class bad", "class ignored"]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS)
