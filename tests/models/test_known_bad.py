@@ -29,7 +29,7 @@ PARITY = Parity(ok=True, detail="real images")
 class Court:
     """The real data, the sound generator measured, and the gate."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Path) -> None:
         try:
             data = load_dataset("fashion-mnist")
         except Unavailable as error:
@@ -38,7 +38,7 @@ class Court:
         splits = {"train": train[:3000], "validation": train[3000:3100], "gate": gate_split[:COUNT]}
         self.data = dataclasses.replace(data, indices=splits)
         self.extractor = resolve_extractor(None, data)
-        self.reals = RealFeatures(self.data, self.extractor)
+        self.reals = RealFeatures(self.data, self.extractor, cache=cache)
         self.floor = measure_floor(self.reals, "gate", POLICY)
         rows = train[10_000 : 10_000 + COUNT]
         assert data.labels is not None
@@ -66,8 +66,8 @@ class Court:
 
 
 @pytest.fixture(scope="module")
-def court() -> Court:
-    return Court()
+def court(tmp_path_factory: pytest.TempPathFactory) -> Court:
+    return Court(tmp_path_factory.mktemp("cache"))
 
 
 def refused_by_its_gate(court: Court, case: Case) -> None:
