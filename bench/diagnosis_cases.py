@@ -119,6 +119,7 @@ IMAGES = {
     "g_channels": 16, "d_channels": 16, "d_hidden": 64, "batch_size": 64, "g_lr": 2e-3, "d_lr": 2e-3, "kimg": 24,
     "snapshot_kimg": 4, "ema_half_life_kimg": 2, "precision": "fp32", "threads": 1,
 }  # fmt: skip
+LONGER = {"kimg": 48, "snapshot_kimg": 6}
 VECTORS = {
     "preset": "mlp", "loss": "relativistic", "d_norm": "none", "z_dim": 8, "g_channels": 64, "d_channels": 64,
     "d_hidden": 48, "blocks": 3, "batch_size": 128, "kimg": 120, "snapshot_kimg": 15, "g_lr": 2e-3, "d_lr": 3e-3,
@@ -150,11 +151,11 @@ def vectors(name: str, expected: str, data: str, **settings: object) -> Case:
 
 
 TUNING = (
-    images("collapse-1", COLLAPSE, "fashion8", g_period=4, d_channels=4, d_hidden=8, d_norm="none"),
-    images("collapse-2", COLLAPSE, "mnist8", g_lr=1e-2, d_lr=2e-4, d_norm="none"),
+    images("collapse-1", COLLAPSE, "fashion8", **LONGER, g_period=4, d_channels=4, d_hidden=8, d_norm="none"),
+    images("collapse-2", COLLAPSE, "mnist8", **LONGER, g_lr=1e-2, d_lr=2e-4, d_norm="none"),
     vectors("strong-4", TOO_STRONG, "ring", **{**FREE, "loss": "minimax"}),
     vectors("collapse-3", COLLAPSE, "grid", g_period=5, **FREE),
-    images("oscillation-1", OSCILLATION, "fashion8", d_period=60, g_period=60),
+    images("oscillation-1", OSCILLATION, "fashion8", **LONGER, d_period=60, g_period=60),
     vectors("oscillation-2", OSCILLATION, "gauss2", **TURNS, d_period=30, g_period=60),
     images("memorising-1", MEMORISING, "few20", **FEW),
     images("memorising-2", MEMORISING, "few24", **{**FEW, "z_dim": 3}),
@@ -185,12 +186,12 @@ TUNING = (
 )  # fmt: skip
 STUDY = (
     images(
-        "collapse-a", COLLAPSE, "mnist8b", kimg=48, snapshot_kimg=6, g_period=4, d_channels=4, d_hidden=8,
+        "collapse-a", COLLAPSE, "mnist8b", **LONGER, g_period=4, d_channels=4, d_hidden=8,
         d_norm="none",
     ),
     vectors("collapse-b", COLLAPSE, "grid", g_period=4, seed=1, **FREE),
     vectors("collapse-c", COLLAPSE, "ring", g_period=6, z_dim=4, **FREE),
-    images("oscillation-a", OSCILLATION, "mnist8b", kimg=48, snapshot_kimg=12, d_period=80, g_period=80),
+    images("oscillation-a", OSCILLATION, "mnist8b", **LONGER, d_period=80, g_period=80),
     vectors("oscillation-b", OSCILLATION, "three", **TURNS, d_period=40, g_period=60),
     vectors("oscillation-c", OSCILLATION, "moons", **TURNS, d_period=25, g_period=70, seed=1),
     images("memorising-a", MEMORISING, "few22", **FEW),
