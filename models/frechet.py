@@ -168,11 +168,15 @@ def _standard_error(first_order: float, bends: Vector) -> float:
 
 
 def _size(count: int, dim: int) -> tuple[int, int]:
-    """How many groups, as a power of 2, and quarterings: more groups tell the variance better, each part costs d^3."""
+    """How many groups, as a power of 2, and quarterings: more groups tell the variance better, each part costs d^3.
+
+    What varies at distance 0 is the smaller a share of the bias the more dimensions there are: where a part costs
+    seconds few will do.
+    """
     if count < 16 * GROUP_ROWS:
         return 2, 0
     if dim > WIDE:
-        return 3, 1
+        return 2, 1
     return (5, 5) if count >= 32 * GROUP_ROWS else (4, 5)
 
 

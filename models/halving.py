@@ -15,7 +15,7 @@ from models.blocks import rows_per_block
 Matrix = NDArray[np.float64]  # [d, d]
 Vector = NDArray[np.float64]  # [d]
 
-GENERATORS = {2: 0b111, 3: 0b1011, 4: 0b10011, 5: 0b100101}  # primitive polynomials over GF(2), by k
+GENERATORS = {2: 0b111, 4: 0b10011, 5: 0b100101}  # primitive polynomials over GF(2), by k
 ROWS = 4096  # turned into float64 at once
 
 
@@ -42,7 +42,7 @@ class Design(NamedTuple):
 
 
 def design(k: int, num_quarterings: int) -> Design:
-    """All balanced half-splits of 2^k groups (k of 2 to 5), and at most so many quarterings.
+    """All balanced half-splits of 2^k groups (k of 2, 4, 5), and at most so many quarterings.
 
     Groups are numbered by k bits; a half-split goes by the parity of some of the bits. Two splits and their product
     make a quartering; for even k the quarterings share no splits, being the lines of a spread.
