@@ -102,7 +102,7 @@ def cost(models: Path, name: str) -> dict[str, Any]:
         load = LoadProcess()
         stack.callback(load.close)
         servers = [
-            stack.enter_context(running(models, {**settings, "GENSERVE_MONITOR": share})) for share in ("0", "0.1")
+            stack.enter_context(running(models, {**settings, "GENSERVE_MONITOR": share})) for share in ("0", "0.2")
         ]
         for round_ in range(ROUNDS):
             for connections in CONNECTIONS:

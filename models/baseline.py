@@ -22,14 +22,14 @@ from models.extractors import Extractor
 from models.frechet import Frechet, moments
 from models.halving import Matrix, Moments, Vector
 
-BLOCK = 500  # samples
+BLOCK = 1000  # samples
 MIN_BLOCKS = 10  # in the samples that a baseline is made of
 NUM_BLOCKS = 300  # that mean and spread are taken over, at most
 MANY_DIMENSIONS = 512  # above which fewer blocks do: each takes a second
 FEWER_BLOCKS = 60
 RISE = 0.5  # of the distance: the fault that must be found
 RISE_OF_SCALE = 0.002  # of Tr R: no smaller rise counts as a fault, however good a model is (the gate's own margin)
-TOLERATED = 0.4  # of such a rise is no fault
+TOLERATED = 0.25  # of such a rise is no fault
 BASELINE_ERRORS = 2.0  # standard errors of the baseline's own mean, tolerated besides
 VARIANT_LOSS = 0.002  # of Tr R: see models.variant_judging
 FORMAT = 1

@@ -92,7 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
     cache_ttl_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
     stock_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    monitor: Share = 0.1
+    monitor: Share = 0.2
     shadow_share: Share = 0.0
     shadow_models: tuple[str, ...] = ()
     allow_unjudged: bool = False
