@@ -226,7 +226,7 @@ def _influences(
     S, R = (side.covariance[dead:, dead:] + ridge * np.eye(len(side.mean) - dead) for side in (fake, real))
     F = _factor(R)
     values, vectors = np.linalg.eigh(F.T @ S @ F)
-    values = np.maximum(values, np.finfo(float).tiny)
+    values = np.maximum(values, max(ridge**2, np.finfo(float).tiny))  # S and R are at least the ridge
     forward = (F @ vectors) * values**-0.25  # M = forward forward^T
     backward = scipy.linalg.solve_triangular(F, vectors, trans="T", lower=True) * values**0.25  # of M^-1
     shift = fake.mean - real.mean

@@ -1,13 +1,13 @@
 """Decides whether a generator may be promoted: a pure function of numbers. Knows no files, generators or extractors.
 
 G0 parity, G1 absolute quality, G2 no worse than the champion and the best ever promoted, G3 precision, recall and
-coverage against real data's own, G4 class shares (and classes asked for), G5 replayed training samples. A number that
-is missing where it is needed, or NaN, refuses.
+coverage against real data's own, G4 class shares (and classes asked for) or, of vectors, shares of regions, G5 replayed
+training samples. A number that is missing where it is needed, or NaN, refuses.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,7 @@ from models.policy import Policy
 from models.records import Number
 
 CLASS_SHARE = "share of "  # begins the name of each class's share
+REGION = "thinnest region"  # of vectors
 
 Z_TWO_SIDED = 1.96  # standard errors to either side of a 95 % interval
 
@@ -49,6 +50,20 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     passed: bool | None = None
     reason: str = ""
+
+
+class Thinnest(NamedTuple):
+    """The region of the data that fakes most surely leave out.
+
+    Args:
+        region: its number.
+        share: of the fakes in it, over that of the reals.
+        upper: bound of that.
+    """
+
+    region: int
+    share: float
+    upper: float
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +107,7 @@ def gate(
         *_floors(candidate, floor, policy),
         *_collapse(candidate, floor, policy),
         *_classes(candidate, floor, policy),
+        *_regions(candidate, floor, policy),
         *_replay(candidate, policy),
     )
     failed = tuple(check.reason for check in checks if check.passed is False)
@@ -111,6 +127,7 @@ def report_checks(candidate: Measures, floor: Floor) -> tuple[Check, ...]:
         *_floors(candidate, floor, policy),
         *_collapse(candidate, floor, policy),
         *_classes(candidate, floor, policy),
+        *_regions(candidate, floor, policy),
         *_replay(candidate, policy),
     )
     return tuple(msgspec.structs.replace(check, gate="", threshold=None, passed=None, reason="") for check in checks)
@@ -228,6 +245,48 @@ def _worst_class(candidate: Measures, worst: WorstClass, floor: Floor, policy: P
         real=None if real is None else real.fd_inf / scale,
     )  # fmt: skip
     return msgspec.structs.replace(check, reason=f"{check.reason} ({worst.name})") if check.reason else check
+
+
+def _regions(candidate: Measures, floor: Floor, policy: Policy) -> Iterator[Check]:
+    """G4 of vectors: no region of the data has surely less than 0.4 of its real share."""
+    if floor.region_counts is None or floor.region_names is None:
+        return
+    found = thinnest(candidate.region_counts, floor.region_counts, policy.z_one_sided)
+    best = thinnest(floor.measures.region_counts, floor.region_counts, policy.z_one_sided)
+    passed, name, reason = found.upper >= policy.min_region_share, f"{REGION}[{candidate.extractor}]", ""
+    if not passed:
+        reason = (
+            f"G4 {name}: the region {floor.region_names[found.region]} has {found.share:.2f} of its real share, upper "
+            f"bound {found.upper:.2f} < {policy.min_region_share:.2f}"
+        )
+    yield Check(
+        gate="G4", name=name, value=found.share, high=found.upper, real=best.share, threshold=policy.min_region_share,
+        passed=passed, reason=reason,
+    )  # fmt: skip
+
+
+def thinnest(fakes: Sequence[int] | None, reals: Sequence[int], z: float) -> Thinnest:
+    """The region with the lowest upper bound of the fakes' share over the reals'; NaN without counts of fakes.
+
+    The bound is the normal one of the ratio's logarithm (Katz et al. 1978); no fakes count as half a one. Regions
+    without reals say nothing.
+
+    Args:
+        fakes: in each region.
+        reals: in each region.
+        z: standard errors.
+    """
+    known = [i for i, count in enumerate(reals) if count]
+    if fakes is None or not sum(fakes) or not known:
+        return Thinnest(0, math.nan, math.nan)
+    scale = sum(reals) / sum(fakes)
+
+    def bound(i: int) -> Thinnest:
+        count = max(fakes[i], 0.5)
+        upper = scale * count / reals[i] * math.exp(z * math.sqrt(1 / count + 1 / reals[i]))
+        return Thinnest(i, scale * fakes[i] / reals[i], upper)
+
+    return min((bound(i) for i in known), key=lambda found: found.upper)
 
 
 def _class_accuracy(candidate: Measures, real: float, policy: Policy) -> Check:

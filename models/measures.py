@@ -50,6 +50,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
         worst_class: the class whose fakes lie farthest from its reals; None like class_shares.
         conditional: whether classes were asked for.
         class_accuracy: share of fakes recognised as the class asked for; None where that cannot be said.
+        region_counts: of vectors: how many lie in each region of the data; None for images.
         replay: in feature space, mirror images too; None for real against real.
         pixel_replay: on the samples themselves.
         duplicates: share of fakes that are exact copies of training samples, as they are or mirrored.
@@ -76,6 +77,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     worst_class: WorstClass | None = None
     conditional: bool = False
     class_accuracy: float | None = None
+    region_counts: tuple[int, ...] | None = None
     replay: Replay | None = None
     pixel_replay: Replay | None = None
     duplicates: float | None = None
@@ -98,12 +100,16 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
         class_names: what class shares stand for; None without classes.
         class_shares: of the split's reals, as the extractor recognises them.
         class_accuracy: share of the reals that the extractor recognises rightly.
+        region_names: of vectors: what the regions of the data are called; None for images.
+        region_counts: how many of the split's reals lie in each.
     """
 
     measures: Measures
     class_names: tuple[str, ...] | None = None
     class_shares: tuple[float, ...] | None = None
     class_accuracy: float | None = None
+    region_names: tuple[str, ...] | None = None
+    region_counts: tuple[int, ...] | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

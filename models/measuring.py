@@ -36,7 +36,7 @@ class Fakes(NamedTuple):
         extracted: features and recognised classes of all fakes.
         asked: [N] the classes asked for; None for an unconditional generator.
         class_names: what they stand for.
-        samples: the first of them, as they are served.
+        samples: as they are served: of images the first of them, of vectors all.
     """
 
     extracted: Extracted
@@ -64,9 +64,8 @@ def draw_fakes(
     signature = generator.signature
     progress = stage("samples and their features", policy.num_fake) if stage else None
     seeds = hashed_seeds(f"{generator.digest} {policy.hash} {salt}", policy.num_fake)
-    kept: NDArray[Any] = np.empty(
-        (min(policy.num_neighbours, policy.num_fake), *signature.shape), DTYPES[signature.kind]
-    )
+    count = policy.num_fake if signature.kind == "vector" else min(policy.num_neighbours, policy.num_fake)
+    kept: NDArray[Any] = np.empty((count, *signature.shape), DTYPES[signature.kind])
     features, recognised, probabilities, asked = [], [], [], []
     for rows in batches(policy.num_fake, signature.shape):
         drawn = draw(signature, seeds[rows])
@@ -128,7 +127,13 @@ def measure_fakes(
     asked = fakes.asked is not None
     accuracy = class_accuracy(fakes.extracted.class_idx, fakes.asked, fakes.class_names, reals)
     measures = _measures(fakes.extracted, distance, reals, split, policy, stage)
-    measures = msgspec.structs.replace(measures, conditional=asked, class_accuracy=accuracy, **copies._asdict())
+    measures = msgspec.structs.replace(
+        measures,
+        conditional=asked,
+        class_accuracy=accuracy,
+        region_counts=_region_counts(fakes.samples, reals),
+        **copies._asdict(),
+    )
     return Measured(measures, distance, fakes.extracted.features)
 
 
@@ -160,11 +165,15 @@ def measure_floor(reals: RealFeatures, split: SplitName, policy: Policy, stage: 
     distance = measure_distance(stand_in.features, reals, split, stage)
     labels = reals.split(split).labels
     known = reals.knows_classes
+    measures = _measures(stand_in, distance, reals, split, policy, stage)
+    counts = _region_counts(reals.split("train").samples[chosen], reals)
     return Floor(
-        measures=_measures(stand_in, distance, reals, split, policy, stage),
+        measures=msgspec.structs.replace(measures, region_counts=counts),
         class_names=reals.dataset.class_names if known else None,
         class_shares=class_shares(real, reals),
         class_accuracy=float(np.mean(real.class_idx == labels)) if known else None,
+        region_names=None if reals.regions is None else reals.regions.names,
+        region_counts=_region_counts(reals.split(split).samples, reals),
     )
 
 
@@ -204,6 +213,10 @@ def _measures(
         class_shares=class_shares(fake, reals),
         worst_class=worst,
     )
+
+
+def _region_counts(samples: NDArray[Any], reals: RealFeatures) -> tuple[int, ...] | None:
+    return None if reals.regions is None else tuple(reals.regions.counts(samples).tolist())
 
 
 def hashed_seeds(text: str, count: int) -> NDArray[np.uint32]:  # [count]

@@ -25,6 +25,7 @@ from models.repository import Repository
 FILE_NAME = "policy.toml"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NOT_THRESHOLDS = {"num_fake"}  # how much was measured: a person may ask for more
+ONLY_OF: Mapping[Kind, frozenset[str]] = {"image": frozenset(), "vector": frozenset({"min_region_share"})}
 
 Thresholds = dict[str, float | int | bool | str | None]
 
@@ -97,10 +98,11 @@ def check_policy(repository: Repository, name: str, kind: Kind, verdict: Verdict
         Refused: names each threshold that differs.
     """
     now = effective_policy(repository, name, kind).as_dict()
+    others = frozenset[str]().union(*(fields for other, fields in ONLY_OF.items() if other != kind))
     changed = [
         f"{field} was {verdict.policy.get(field)}, is {value}"
         for field, value in now.items()
-        if field not in NOT_THRESHOLDS and verdict.policy.get(field) != value
+        if field not in NOT_THRESHOLDS | others and verdict.policy.get(field) != value
     ]
     if changed:
         detail = f"{name}@{verdict.version} was judged by another policy ({'; '.join(changed)}): gate it again"

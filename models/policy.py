@@ -27,6 +27,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         max_class_accuracy_loss: G4: how far conditional samples may be recognised less often than reals, 0..1.
         max_near_duplicates: G4: upper bound of the share of fakes that are nearly other fakes, 0..1.
         max_worst_class: G4: upper bound of the worst class's FD_inf / Tr S_real.
+        min_region_share: G4, of vectors: of each region's real share.
         max_replay: G5: upper bound of the share of fakes nearer to the training set than held-out samples are.
     """
 
@@ -45,6 +46,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_class_accuracy_loss: float = 0.05
     max_near_duplicates: float = 0.1
     max_worst_class: float = 0.15
+    min_region_share: float = 0.4
     max_replay: float = 0.02
 
     def __post_init__(self) -> None:

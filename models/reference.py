@@ -10,6 +10,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from models.datasets import Dataset, Split
 from models.extractors import Extracted, Extractor, Progress
 from models.files import replace_file
+from models.regions import Regions
 from models.sources import data_root
 from models.splits import SplitName
 
@@ -55,6 +57,11 @@ class RealFeatures:
     def knows_classes(self) -> bool:
         """Whether the extractor recognises this very data set's classes."""
         return self.dataset.labels is not None and self.extractor.classes == self.dataset.class_names
+
+    @cached_property
+    def regions(self) -> Regions | None:
+        """Of the training split, for vectors; images have none."""
+        return Regions(np.asarray(self.split("train").samples, np.float32)) if self.dataset.kind == "vector" else None
 
     def split(self, name: SplitName) -> Split:
         """The samples of a split."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from models.extractor_manifest import LadderTest
 from models.figures import figure, interval
-from models.gate import CLASS_SHARE
+from models.gate import CLASS_SHARE, REGION
 from models.judge import Report
 from models.records import Number, Verdict
 
@@ -29,7 +29,7 @@ def format_numbers(numbers: Mapping[str, Number]) -> str:
                 outcome,
             )
         )
-    if any(name.startswith(CLASS_SHARE) for name in numbers):
+    if any(name.startswith((CLASS_SHARE, REGION)) for name in numbers):
         return _aligned(rows)
     return f"{_aligned(rows)}\nclass shares: not applicable (this extractor does not recognise this data's classes)"
 

@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from models.frechet import (
-    Moments,
-    difference,
-    frechet,
-    frechet_distance,
-    moments,
-)
+from models.datasets import load_dataset
+from models.extractors import resolve_extractor
+from models.frechet import Moments, difference, frechet, frechet_distance, moments
+from models.mixtures import RING
 
 
 def gaussian(n, seed, *, d=6, mean=0.0, scale=1.0):
@@ -121,3 +118,12 @@ def test_too_few_or_mismatched_features_are_refused(shape_g, shape_r):
     """Fewer than 4 samples and differing dimensions raise ValueError."""
     with pytest.raises(ValueError, match="at least 4"):
         frechet(np.zeros(shape_g), np.zeros(shape_r))
+
+
+def test_features_of_few_clusters_have_a_standard_error() -> None:
+    """Where nearly all of the reals' directions are nearly dead, rounding does not blow the standard error up."""
+    data = load_dataset("ring")
+    extractor = resolve_extractor(None, data)
+    real, fake = extractor.features(data.split("gate").samples), extractor.features(RING.draw(50_000, seed=7))
+    found = frechet(fake, real)
+    assert 0 < found.se / found.trace_real < 0.001
