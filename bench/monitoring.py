@@ -1,6 +1,6 @@
 """What the live monitor finds, how often it is wrong, and what it costs under load. Knows no HTTP.
 
-    python -m bench.monitoring [--models FOLDER] [--name NAME] [--parts faults cost] [--json FILE]
+    python -m bench.monitoring [--models FOLDER] [--name NAME] [--parts faults cost] [--blocks N] [--json FILE]
 
 faults: blocks of fresh samples of a published model with a baseline, as it is and with faults of growing strength; the
 test is then run over blocks drawn from these again and again, for weeks. cost: answers a second of a server with the
@@ -27,17 +27,15 @@ from models.extractor_store import find
 from models.extractors import Extractor, open_extractor
 from models.generator import Generator
 from models.latents import Latents, draw
-from models.repository import ZOO, Repository, Version
+from models.repository import ZOO, Repository
 from models.sequential import Detector
 from serving.monitor import BLOCK_SECONDS, WEEK_SECONDS
 
-POOL_BLOCKS = 200  # of a healthy model, that weeks are drawn from
-FAULT_BLOCKS = 40
 WEEKS = 100
 TRIALS = 200
 CONNECTIONS = (1, 16, 64)
 ROUNDS, SECONDS = 5, 2.0
-CLAMPS, SCALES = (1.6, 1.4, 1.2, 1.0), (0.95, 0.9, 1.1, 1.2)
+CLAMPS, SCALES = (1.8, 1.5, 1.2), (0.9, 1.1)
 MONITORED = "genserve_monitor_images_total"
 RUN = 50  # samples at a time
 
@@ -50,11 +48,12 @@ def main() -> int:
     parser.add_argument("--models", type=Path, default=ZOO, help="repository (default: the shipped models)")
     parser.add_argument("--name", default="fashion-mnist")
     parser.add_argument("--parts", nargs="+", choices=("faults", "cost"), default=["faults", "cost"])
+    parser.add_argument("--blocks", type=int, default=60, help="of the healthy model; a third as many of each fault")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     args = parser.parse_args()
     figures: dict[str, Any] = {}
     if "faults" in args.parts:
-        figures["faults"] = faults(Repository(args.models).resolve(args.name), Repository(args.models))
+        figures["faults"] = faults(Repository(args.models), args.name, args.blocks)
     if "cost" in args.parts:
         figures["cost"] = cost(args.models, args.name)
     print(json.dumps(figures, indent=1))
@@ -63,8 +62,9 @@ def main() -> int:
     return 0
 
 
-def faults(version: Version, repository: Repository) -> dict[str, Any]:
+def faults(repository: Repository, name: str, blocks: int) -> dict[str, Any]:
     """Rise of the distance, and blocks until the alarm, for a healthy model and for faults."""
+    version = repository.resolve(name)
     verdict = repository.passing(version)
     if verdict is None or verdict.baseline is None:
         raise SystemExit(f"{version} has no verdict with a baseline: gate it again")
@@ -73,7 +73,7 @@ def faults(version: Version, repository: Repository) -> dict[str, Any]:
     extractor = open_extractor(find(baseline.extractor, repository=repository.root, digest=digest), threads=1)
     generator = Generator.open(version.model_path)
     budget = WEEK_SECONDS / BLOCK_SECONDS
-    healthy = _blocks(baseline, extractor, generator, POOL_BLOCKS, _as_it_is)
+    healthy = _blocks(baseline, extractor, generator, blocks, _as_it_is)
     found: dict[str, Any] = {
         "block": baseline.block,
         "slack_deviations": baseline.slack(),
@@ -85,10 +85,10 @@ def faults(version: Version, repository: Repository) -> dict[str, Any]:
             "weeks": WEEKS,
         },
     }
-    for name, spoil in _latent_faults().items():
-        blocks = _blocks(baseline, extractor, generator, FAULT_BLOCKS, spoil)
-        found[name] = _found(baseline, blocks, budget)
-        print(name, found[name], file=sys.stderr, flush=True)
+    for fault, spoil in _latent_faults().items():
+        spoiled = _blocks(baseline, extractor, generator, -(-blocks // 3), spoil)
+        found[fault] = _found(baseline, spoiled, budget)
+        print(fault, found[fault], file=sys.stderr, flush=True)
     return found
 
 
