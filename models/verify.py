@@ -16,7 +16,7 @@ from models.generator import sha256
 from models.history import first_fault, standing
 from models.keys import short
 from models.opening import open_variant_unchecked, open_version
-from models.records import Event, fold, promised_variants
+from models.records import Event, Verdict, fold, promised_variants
 from models.repository import EXTRACTORS, Repository, Version, subject_of
 from models.runtime import available_providers, short_name
 from models.variants import Variant, variants
@@ -66,7 +66,18 @@ def version_fault(repository: Repository, version: Version) -> str | None:
         return f"its manifest says {manifest.name}@{manifest.version}"
     if strange := [v for v in verdicts if (v.version, v.digest) != (version.number, manifest.digest)]:
         return f"{len(strange)} of its verdicts judged another file"
-    return _signature_fault(repository, version)
+    return _baseline_fault(repository, version, verdicts) or _signature_fault(repository, version)
+
+
+def _baseline_fault(repository: Repository, version: Version, verdicts: Sequence[Verdict]) -> str | None:
+    """What is wrong with what servers hold fresh samples against, where a verdict came with it."""
+    try:
+        for verdict in verdicts:
+            if verdict.baseline is not None:
+                repository.baseline(version, verdict)
+    except GenserveError as error:
+        return error.detail
+    return None
 
 
 def _signature_fault(repository: Repository, version: Version) -> str | None:

@@ -3,6 +3,7 @@
 "Serves" is what a server does: find the champion, load it. What is not covered is here too, with what comes of it.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from models.history import seal
 from models.keys import make_key
 from models.promotion import promote, rollback
 from models.records import Event, Reference, Verdict, fold
-from models.repository import Repository, Version, decode_file, now
+from models.repository import BASELINE_SUFFIX, Repository, Version, decode_file, now
 from models.runtime import CPU_PROVIDER
 from models.testkit import add_tiny_variant, fake_verdict, promote_tiny, publish_tiny
 from models.variants import find_variant
@@ -178,6 +179,22 @@ def test_a_changed_reference_is_found_though_no_server_reads_it(root: Path) -> N
         assert serves(root).version == 2
     path.unlink()
     assert any("reference.json" in fault for fault in faults(root))
+
+
+def test_a_changed_baseline_is_found_and_not_used(root: Path) -> None:
+    """Its sha256 is in the verdict, which is signed; the version itself is served without being watched by it."""
+    repository = trusting(root)
+    version = repository.resolve("tiny@2")
+    verdict = fake_verdict(version, version.manifest())
+    verdict = msgspec.structs.replace(verdict, baseline=hashlib.sha256(b"baseline").hexdigest())
+    path = repository.add_verdict(version, verdict, baseline=b"baseline").with_suffix(BASELINE_SUFFIX)
+    assert faults(root) == []
+    for what, data in changes(path.read_bytes()):
+        path.write_bytes(data)
+        assert faults(root), what
+        assert serves(root).version == 2
+        with pytest.raises(LoadError):
+            repository.baseline(version, verdict)
 
 
 def swap_verdicts(root: Path) -> None:
