@@ -84,14 +84,21 @@ def _against(found: Measured, champion: Measured) -> Comparison:
 
 
 def _figures(measures: Measures) -> dict[str, Any]:
-    return {
+    figures = {
         "fd_share": measures.fd / measures.trace_real,
         "fd_inf_share": measures.fd_inf / measures.trace_real,
         **measures.scores._asdict(),
         "replay": measures.replay.share if measures.replay else None,
         "pixel_replay": measures.pixel_replay.share if measures.pixel_replay else None,
         "smallest_class_share": min(measures.class_shares) if measures.class_shares else None,
+        "ndb": measures.bins.different.value if measures.bins else None,
+        "near_duplicates": measures.twins.value if measures.twins else None,
+        "worst_class_share": measures.worst_class.fd_inf / measures.trace_real if measures.worst_class else None,
+        "inception_score": measures.inception_score.value if measures.inception_score else None,
+        "c_t_auc": measures.overfitting.auc.value if measures.overfitting else None,
+        "authentic": measures.overfitting.authentic.value if measures.overfitting else None,
     }
+    return {name: value if value is not None and np.isfinite(value) else None for name, value in figures.items()}
 
 
 def _row(name: str, measures: Measures, refused: str) -> str:
