@@ -1,7 +1,8 @@
 """G and D of the preset `mlp`, for vectors in standard units. Knows nothing of losses or of training.
 
-G sees z and its signs. A continuous G draws bridges between the modes of its data, since neighbouring z make
-neighbouring samples; signs jump, so that they choose a mode and z fills it. No gradient by z is ever needed.
+G sees the signs of z, and z itself made small. A continuous G draws bridges between the modes of its data, since
+neighbouring z make neighbouring samples; signs jump, so that they choose a mode and z fills it. Beside signs of its own
+size z would first have to be flattened within each mode, which takes most of a training. No gradient by z is needed.
 
 D is told how much noise was added to what it sees: with wide noise the data's modes are one, so none is lost; with
 narrow noise D sees how wide a mode is (Wang et al. 2023, "Diffusion-GAN", section 3). Beside the coordinates it sees
@@ -20,6 +21,7 @@ from trainer.config import Config
 from trainer.network_parts import Discriminator, Generator
 from trainer.regularisers import normalise_spectrally
 
+Z_SCALE = 0.2  # of z beside its signs
 SCALES = (2.0, 12.0, 60.0)  # of the Fourier features, radians in a standard deviation along the diagonal
 
 
@@ -48,7 +50,7 @@ class MlpGenerator(Generator):
 
     def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, d]
         """Generate."""
-        samples: Tensor = self.layers(torch.cat([z.sign(), self.with_class(z, class_idx)], dim=1))
+        samples: Tensor = self.layers(torch.cat([z.sign(), self.with_class(z * Z_SCALE, class_idx)], dim=1))
         return samples
 
     def finish(self, samples: Tensor) -> Tensor:  # [N, d] in standard units -> [N, d] in the data's

@@ -7,10 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_diabetes
 
-from genserve.cli import main
-from models.datasets import load_dataset
 from models.errors import DataError, Invalid
 from models.generator import Generator as OnnxGenerator
 from models.latents import draw
@@ -20,7 +17,6 @@ from trainer import commands
 from trainer.config import Config, make_config
 from trainer.loop import Trainer
 from trainer.networks import make_discriminator, make_generator
-from trainer.networks_vector import MlpGenerator
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.recipes import recipe
 from trainer.regularisers import Part, zero_centred
@@ -167,27 +163,3 @@ def test_a_table_trains_mlp_unless_told_otherwise(csv: Path) -> None:
     assert make_config("grid", None, {}) == msgspec.structs.replace(make_config("ring", None, {}), data="grid")
     assert make_config("ring", None, {}).g_lr == recipe("mlp", None)["g_lr"]
     assert make_config("ring", None, {"loss": "wasserstein", "r1_gamma": 0.0, "r2_gamma": 0.0}).g_lr == 1e-4
-
-
-def test_a_real_table_goes_the_whole_way(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    """The 442 patients of Efron et al. 2004: trained, exported, published, measured, drawn from, in their own units."""
-    monkeypatch.setenv("GENSERVE_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("GENSERVE_DATA", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").mkdir()
-    table = load_diabetes(scaled=False)
-    header = ",".join(table.feature_names)
-    np.savetxt("diabetes.csv", table.data, delimiter=",", header=header, comments="", fmt="%.6g")
-    words = ["--kimg", "48", "--snapshot-kimg", "48", "--threads", "1", "--run-dir", "run", "--batch-size", "64"]
-    assert main(["train", "diabetes.csv", *words]) == 0
-    assert main(["export", "run"]) == 0
-    assert main(["publish", "run", "--name", "patients"]) == 0
-    capsys.readouterr()
-    assert main(["evaluate", "patients@1", "--num-fakes", "2000", "--json"]) == 0
-    report = msgspec.json.decode(capsys.readouterr().out)
-    assert report["extractor"].startswith("random-fourier@")
-    assert main(["sample", "patients@1", "--seed", "3", "-n", "400", "-o", "a.npy"]) == 0
-    drawn, real = np.load("a.npy"), load_dataset("diabetes.csv").split("train").samples
-    assert drawn.shape == (400, 10)
-    assert np.abs((drawn.mean(0) - real.mean(0)) / real.std(0)).max() < 0.5
-    assert isinstance(make_generator(small(), (10,)), MlpGenerator)
