@@ -35,7 +35,7 @@ WEEKS = 100
 TRIALS = 200
 CONNECTIONS = (1, 16, 64)
 ROUNDS, SECONDS = 5, 2.0
-CLAMPS, SCALES = (1.8, 1.5, 1.2), (0.9, 1.1)
+CLAMPS, SCALES = (1.0, 0.8, 0.6), (1.2, 1.35)
 MONITORED = "genserve_monitor_images_total"
 RUN = 50  # samples at a time
 
