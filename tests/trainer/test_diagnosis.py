@@ -283,8 +283,8 @@ def test_a_dead_d_is_not_taken_for_the_equilibrium(tmp_path: Path, capsys: pytes
 
 
 def test_an_explosion_that_stays_finite_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Learning rates of 0.3 on an unregularised game."""
-    settings = {"loss": "non-saturating", "g_lr": 0.3, "d_lr": 0.3, "kimg": 20}
+    """Learning rates of 1 on an unregularised game."""
+    settings = {"loss": "non-saturating", "g_lr": 1.0, "d_lr": 1.0, "kimg": 20}
     assert trained(tmp_path / "r", "ring", capsys, **settings, **FREE) == [DIVERGED]
 
 
