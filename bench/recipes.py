@@ -6,7 +6,7 @@
 Runs of one seed go side by side, one thread each, so that whatever else the machine does reaches all of them. Seconds
 are of the processor, of training alone. Every `--every` thousand images the samples of G and of its average are held
 against the validation split; each one's best snapshot is then measured on the gate split, which chose nothing, with
-50,000 samples. A training that these runs do not resume from is cut off by Ctrl-C and begun again.
+50,000 samples. With --json, every run is kept as it ends, and not done again.
 
 `primers` is what two introductions to GANs recommend: InfoGAN's networks for MNIST (Chen et al. 2016, appendix C.1;
 BatchNorm in both), the non-saturating loss, Adam 2e-4 with beta1 0.5, batches of 64, no schedule, no average. `default`
