@@ -22,7 +22,13 @@ from trainer.extractor_arguments import add_train_arguments as add_extractor_arg
 from trainer.report_arguments import add_report_arguments
 from trainer.saddle_arguments import add_saddle_arguments
 
-EXTRAS = {"torch": "train", "onnxscript": "train", "matplotlib": "train", "tensorboardX": "tensorboard"}
+EXTRAS = {
+    "torch": "train",
+    "onnxscript": "train",
+    "matplotlib": "train",
+    "accelerate": "train",
+    "tensorboardX": "tensorboard",
+}
 REFERENCE_HELP = "NAME (its champion), NAME@3, NAME@champion or NAME@candidate"
 
 

@@ -24,10 +24,15 @@ def flip_half(images: Images, *, seed: int, position: int) -> Images:
     Returns:
         A copy [N, H, W, C].
     """
-    chosen = _bits(seed, position + np.arange(len(images), dtype=np.uint64))
+    chosen = chosen_half(len(images), seed=seed, position=position)
     flipped = images.copy()
     flipped[chosen] = mirrored(images[chosen])
     return flipped
+
+
+def chosen_half(count: int, *, seed: int, position: int) -> NDArray[np.bool_]:  # [count]
+    """Which of so many consecutive showings are mirrored; arguments as of `flip_half`."""
+    return _bits(seed, position + np.arange(count, dtype=np.uint64))
 
 
 def _bits(seed: int, positions: NDArray[np.uint64]) -> NDArray[np.bool_]:  # [N] -> [N]

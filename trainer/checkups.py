@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.blocks import rows_per_block
 from models.extractors import Extractor
@@ -76,9 +76,9 @@ class Examiner:
         return _copies(_nearest_two(self._known, self._rows, apart_from_itself=True))
 
     def probe(self, state: State) -> Probe | None:
-        """Show D some of both; None where too few samples are held out."""
+        """Show D some of both; None where too few samples are held out, and with BatchNorm over several processes."""
         count = min(NUM_PROBED, len(self.held_out.samples), len(self.train.samples))
-        if count < MIN_PROBED:
+        if count < MIN_PROBED or _waits(state):
             return None
         held_out, seen = self.held_out.some(count), self.train.some(count)
         device = next(state.D.parameters()).device
@@ -121,6 +121,11 @@ class Examiner:
             copies_by_chance=self._copies_by_chance,
             retrained=retrained,
         )
+
+
+def _waits(state: State) -> bool:
+    """Whether a network of this process alone would wait for the others to show theirs a batch too."""
+    return any(isinstance(module, nn.SyncBatchNorm) for network in (state.G, state.D) for module in network.modules())
 
 
 def _pull(objective: Objective, real: Tensor, fake: Tensor) -> float:  # [N], [N] -> []

@@ -8,28 +8,48 @@ from pathlib import Path
 import msgspec
 
 from models.datasets import Dataset
-from models.errors import Invalid
+from models.errors import GenserveError, Invalid
 from trainer.arguments import OPTIONS
-from trainer.config import Config, make_config
+from trainer.config import Config, Device, make_config
+from trainer.distributed import Crew, Gone, assembled
 from trainer.exporting import choose, score_missing, write_export
 from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir
 from trainer.sweep import combinations, parse_axis
 from trainer.sweeping import Sweep
-from trainer.training import load_checked, make_run, prepare_torch, train_run
+from trainer.training import follow, load_checked, make_run, prepare_torch, train_run
 
 INTERRUPTED = 130
 SWEEP_SHARE = 0.1  # of the whole run, for each training of a sweep
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train a new run or several, or go on with one; returns the exit status: 0 done, 130 stopped and saved."""
+    """Train a new run or several, or go on with one; returns the exit status: 0 done, 130 stopped and saved.
+
+    Of several processes only the first speaks, and reads and writes files.
+    """
+    with assembled(_wanted_device(args)) as crew:
+        return _lead(args, crew) if crew.leads else follow(crew)
+
+
+def _lead(args: argparse.Namespace, crew: Crew) -> int:
+    """`_train`, and the others are told how it ended."""
+    try:
+        return crew.share(_train(args, crew))
+    except Gone:
+        raise
+    except GenserveError as error:
+        crew.share(error.exit_status)
+        raise
+
+
+def _train(args: argparse.Namespace, crew: Crew) -> int:
     if args.sweep:
-        return _sweep(args)
+        return _sweep(args, crew)
     if args.sweep_kimg is not None:
         raise Invalid("there is no sweep whose length it could be: leave it out", field="sweep_kimg")
-    run_dir, run, data = _begin(args) if args.resume is None else _reopen(args)
-    if train_run(run_dir, run, data):
+    run_dir, run, data = _begin(args, crew) if args.resume is None else _reopen(args)
+    if train_run(run_dir, run, data, crew):
         print(f"done: export with `genserve export {run_dir.path}`")
         return 0
     print(f"stopped and saved: go on with `genserve train --resume {run_dir.path}`", file=sys.stderr)
@@ -48,7 +68,7 @@ def export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sweep(args: argparse.Namespace) -> int:
+def _sweep(args: argparse.Namespace, crew: Crew) -> int:
     """Train every combination for a short while, say which was best, and how to train that in full."""
     if args.resume is not None:
         raise Invalid("a sweep goes on by itself: give the same --sweep and --run-dir again", field="resume")
@@ -57,7 +77,7 @@ def _sweep(args: argparse.Namespace) -> int:
     kimg = args.sweep_kimg if args.sweep_kimg is not None else config.kimg * SWEEP_SHARE
     short = msgspec.structs.replace(config, kimg=kimg, snapshot_kimg=min(config.snapshot_kimg, kimg / 2))
     folder = args.run_dir or _free_folder(config, "sweep-")
-    sweep = Sweep(folder, combinations(axes, short), load_checked(short), config)
+    sweep = Sweep(folder, combinations(axes, short), load_checked(short, crew), config, crew)
     if not sweep.train():
         print(f"stopped and saved: the same command with --run-dir {sweep.folder} goes on", file=sys.stderr)
         return INTERRUPTED
@@ -65,10 +85,10 @@ def _sweep(args: argparse.Namespace) -> int:
     return 0
 
 
-def _begin(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
+def _begin(args: argparse.Namespace, crew: Crew) -> tuple[RunDir, Run, Dataset]:
     """A new run; its folder is made last, once nothing about it can be refused."""
     config = _configure(args)
-    data = load_checked(config)
+    data = load_checked(config, crew)
     run_dir, run = RunDir(args.run_dir or _free_folder(config)), make_run(config, data)
     run_dir.create(run)
     return run_dir, run, data
@@ -83,6 +103,17 @@ def _reopen(args: argparse.Namespace) -> tuple[RunDir, Run, Dataset]:
     run_dir = RunDir(args.resume)
     run = run_dir.read()
     return run_dir, run, load_run_data(run)
+
+
+def _wanted_device(args: argparse.Namespace) -> Device:
+    """The configuration's, before there is a crew; one that cannot be read is refused later, by the first process."""
+    try:
+        if args.resume is None:
+            return _configure(args).device
+        device = RunDir(args.resume).read().config.device
+    except GenserveError:
+        return "auto"
+    return "cpu" if device == "auto" else device  # runs of before there was a choice were on the processor
 
 
 def _configure(args: argparse.Namespace) -> Config:

@@ -20,6 +20,7 @@ Loss = Literal["non-saturating", "minimax", "least-squares", "hinge", "wasserste
 DNorm = Literal["batch", "none", "spectral"]
 Unit = Literal["steps", "epochs"]
 Precision = Literal["bf16", "fp32"]
+Device = Literal["auto", "cpu", "cuda"]
 Decay = Literal["linear", "cosine"]
 Augment = Literal["none", "translation", "translation,cutout", "colour,translation", "colour,translation,cutout"]
 
@@ -71,7 +72,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         period_unit: "steps", or "epochs" of as many batches as the training split holds.
         ema_half_life_kimg: of the average of G's weights that is exported.
         precision: "bf16" autocast, or "fp32".
-        threads: of torch; 0 for every core that this process may use.
+        device: that trains: "cpu", "cuda", or "auto" for cuda where torch sees one.
+        threads: of torch, of all this machine's processes together; 0 for every core that they may use.
         tensorboard: write event files for TensorBoard beside stats.jsonl.
         snapshot_kimg: from one snapshot (checkpoint, sample grid, validation FD) to the next.
     """
@@ -114,6 +116,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     period_unit: Unit = "steps"
     ema_half_life_kimg: float = 10.0
     precision: Precision = "bf16"
+    device: Device = "auto"
     threads: int = 0
     tensorboard: bool = False
     snapshot_kimg: float = 50.0

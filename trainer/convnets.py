@@ -92,7 +92,7 @@ class ConvDiscriminator(Discriminator):
     def forward(self, images: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, C, H, W], [N] -> [N]
         """Judge."""
         h = self.hidden(self.features(images))
-        with torch.autocast("cpu", enabled=False):  # D's answer itself never loses bits
+        with torch.autocast(h.device.type, enabled=False):  # D's answer itself never loses bits
             h = h.float()
             answers: Tensor = self.head(h).squeeze(1)
             if self.projection is not None:

@@ -29,7 +29,7 @@ class Conv2d(nn.Conv2d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Leaves to torch what nobody differentiates twice: rounded to bf16, or without a slope by the input."""
-        if not (torch.is_grad_enabled() and x.requires_grad) or torch.is_autocast_enabled("cpu"):
+        if not (torch.is_grad_enabled() and x.requires_grad) or torch.is_autocast_enabled(x.device.type):
             plain: Tensor = super()._conv_forward(x, weight, bias)
             return plain
         assert isinstance(self.padding, tuple)  # noqa: S101 - never "same" here

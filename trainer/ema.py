@@ -34,11 +34,12 @@ def reestimate_statistics(G_ema: nn.Module, signature: Signature, batch_size: in
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batches
-    generator = torch.Generator().manual_seed(STATISTICS_SEED)
+    generator, device = torch.Generator().manual_seed(STATISTICS_SEED), next(G_ema.parameters()).device
     G_ema.train()
     for _ in range(NUM_STATISTICS_BATCHES if norms else 0):
         z = draw_z(batch_size, signature.z_dim, signature.prior, generator)
-        G_ema(z, draw_classes(batch_size, signature, generator))
+        classes = draw_classes(batch_size, signature, generator)
+        G_ema(z.to(device), None if classes is None else classes.to(device))
     G_ema.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

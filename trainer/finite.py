@@ -21,7 +21,9 @@ class Diverged(GenserveError):
     title = "Training diverged"
 
 
-def require_finite(step: int, player: nn.Module, other: nn.Module, loss: Tensor, norm: Tensor) -> None:
+def require_finite(
+    step: int, player: nn.Module, other: nn.Module, loss: Tensor, norm: Tensor, faulty: Tensor | None = None
+) -> None:
     """Before a player's step: its loss and its gradient's norm must be finite.
 
     A weight that is not finite makes everything after it so, in both networks: weights are looked at first.
@@ -32,6 +34,7 @@ def require_finite(step: int, player: nn.Module, other: nn.Module, loss: Tensor,
         other: the frozen one.
         loss: what was differentiated, penalties included.
         norm: of the gradient over all the player's weights.
+        faulty: [size], above 0 for the processes where this began, where several train.
 
     Raises:
         Diverged: names the step and the first tensor at fault.
@@ -40,7 +43,7 @@ def require_finite(step: int, player: nn.Module, other: nn.Module, loss: Tensor,
         return
     where = _first_weight(player, other) or _first_gradient(player)
     what = "loss" if not torch.isfinite(loss) else "norm of the gradient"
-    raise Diverged(f"step {step}: {where or f'the {what} of {_name(player)}'} is not finite")
+    raise Diverged(f"step {step}{_processes(faulty)}: {where or f'the {what} of {_name(player)}'} is not finite")
 
 
 def require_finite_weights(step: int, *networks: nn.Module) -> None:
@@ -77,6 +80,13 @@ def _first_gradient(network: nn.Module) -> str | None:
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             return f"the gradient of {name} of {_name(network)}"
     return None
+
+
+def _processes(faulty: Tensor | None) -> str:
+    """Which of them, unless it is all."""
+    ranks = [] if faulty is None else faulty.nonzero().flatten().tolist()
+    some = faulty is not None and 0 < len(ranks) < len(faulty)
+    return f" (process {', '.join(map(str, ranks))})" if some else ""
 
 
 def _name(network: nn.Module) -> str:

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models import png
 from models.files import replace_file
-from models.flips import flip_half
 from models.labels import distance
 from models.manifest import Signature
 from models.pictures import grid
@@ -21,13 +19,13 @@ from trainer.finite import Diverged, require_finite_weights, require_sane_sample
 from trainer.forecast import Forecast
 from trainer.network_parts import Generator
 from trainer.networks_vector import MlpGenerator
-from trainer.pixels import Images, to_tensor
+from trainer.pixels import Images
 from trainer.progress import Meter, duration
 from trainer.run_dir import RunDir, Stats
 from trainer.scatter import scatter
-from trainer.schedule import Batches, batch_number, period_steps, turn
 from trainer.selection import Scorer, sample
-from trainer.state import Batch, State
+from trainer.state import DStep, State
+from trainer.steps import Steps
 from trainer.watching import Watch
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ MAX_COLUMNS = 16  # of classes
 
 
 class Trainer:
-    """Trains until the run is done or is asked to stop.
+    """Trains until the run is done or is asked to stop, and keeps it: the first process's part of a run.
 
     Args:
         state: fresh, or loaded from a checkpoint.
@@ -64,12 +62,9 @@ class Trainer:
         events: "EventLog | None" = None,
         watch: Watch | None = None,
     ) -> None:
-        self.state, self.samples, self.labels = state, samples, labels
+        self.state, self.steps = state, Steps(state, samples, labels)
         self.run_dir, self.meter, self.scorer, self.events = run_dir, meter, scorer, events
         self.watch = watch or Watch(state, None, run_dir.stats())
-        self.batches = Batches(len(samples), state.config)
-        self.d_steps = period_steps(state.config.d_period, state.config, self.batches)
-        self.g_steps = period_steps(state.config.g_period, state.config, self.batches)
         self.stopping = False
         self.snapshot_seconds = 0.0
 
@@ -82,6 +77,7 @@ class Trainer:
 
         Raises:
             Diverged: a value is not finite; the last checkpoint is kept, and nothing after it but a line that says so.
+            Gone: another process of this run is gone; likewise.
         """
         try:
             return self._run()
@@ -92,29 +88,32 @@ class Trainer:
             raise
 
     def _run(self) -> bool:
-        config = self.state.config
+        config, crew = self.state.config, self.state.crew
         began = time.monotonic()
-        forecast = Forecast(self.state, self.d_steps + self.g_steps)
+        forecast = Forecast(self.state, self.steps.d_steps + self.steps.g_steps)
         self.meter.begin(self._kimg)
         tick = max(TICK_KIMG, config.snapshot_kimg / MAX_TICKS)
         next_tick = _next(self._kimg, tick)
         next_snapshot = _next(self._kimg, config.snapshot_kimg)
-        while not self.state.done and not self.stopping:
+        while not self.state.done and not crew.any(self.stopping):
             self._step()
-            self.meter.show(self._kimg)
-            if text := forecast.after_step():
-                self.meter.say(text)
-            if self._kimg >= next_tick:
-                self._tick()
-                next_tick = _next(self._kimg, tick)
-            if self._kimg >= next_snapshot and not self.state.done:
+            with crew.awaited():
+                self.meter.show(self._kimg)
+                if text := forecast.after_step():
+                    self.meter.say(text)
+                if self._kimg >= next_tick:
+                    self._tick()
+                    next_tick = _next(self._kimg, tick)
+                if self._kimg >= next_snapshot and not self.state.done:
+                    self._snapshot()
+                    next_snapshot = _next(self._kimg, config.snapshot_kimg)
+        with crew.awaited():
+            self._tick()
+            if self.state.done:
                 self._snapshot()
-                next_snapshot = _next(self._kimg, config.snapshot_kimg)
-        self._tick()
-        if self.state.done:
-            self._snapshot()
-        else:
-            self._save()
+            else:
+                self._save()
+        crew.wait()
         self.meter.end()
         self.meter.say(self._shares(time.monotonic() - began))
         return self.state.done
@@ -128,23 +127,11 @@ class Trainer:
         return f"{duration(seconds)}, {share:.1%} of them for snapshots, scores and the diagnosis"
 
     def _step(self) -> None:
-        state = self.state
-        d_step = batch_number(state.step, self.d_steps, self.g_steps)
-        rows = self.batches[d_step]
-        class_idx = None if self.labels is None else torch.from_numpy(self.labels[rows])
-        real = Batch(to_tensor(self._shown(rows, d_step)), class_idx)
-        if turn(state.step, self.d_steps, self.g_steps) == "D":
-            self.meter.add_d(state.train_d(real, d_step))
+        step = self.steps.take()
+        if isinstance(step, DStep):
+            self.meter.add_d(step)
         else:
-            self.meter.add_g(state.train_g(real))
-
-    def _shown(self, rows: NDArray[np.int64], d_step: int) -> Samples:
-        """The samples of a batch, about half of them mirrored where that is asked for."""
-        samples, config = self.samples[rows], self.state.config
-        if not config.flip:
-            return samples
-        position = d_step * config.batch_size
-        return flip_half(np.asarray(samples, np.uint8), seed=config.seed, position=position)
+            self.meter.add_g(step)
 
     def _tick(self) -> None:
         """Means since the last tick, and a look at D, which changes nothing."""

@@ -10,9 +10,9 @@ from models.splits import Samples
 Images = NDArray[np.uint8]  # [N, H, W, C]
 
 
-def to_tensor(samples: Samples) -> Tensor:  # [N, H, W, C] uint8 -> [N, C, H, W] float32 in [-1, 1], channels last
-    """What D sees of real images; of vectors [N, d] float32, which are in standard units already, the same."""
-    tensor = torch.from_numpy(samples)
+def to_tensor(samples: Samples | Tensor) -> Tensor:  # [N, H, W, C] uint8 -> [N, C, H, W] float32, channels last
+    """What D sees of real images, in [-1, 1]; of vectors [N, d] float32, in standard units already, the same."""
+    tensor = torch.as_tensor(samples)
     return tensor if tensor.dim() == 2 else tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 

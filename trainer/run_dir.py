@@ -259,7 +259,7 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise NotFound(f"{path} does not exist: the run has saved nothing yet", field="run_dir")
     try:
-        loaded = torch.load(path, weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise Invalid(f"{path} is damaged: torch cannot read it", field="run_dir") from error
     if not isinstance(loaded, dict):

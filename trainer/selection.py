@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.datasets import Dataset
 from models.extractors import resolve_extractor
@@ -70,6 +71,9 @@ def sample(
     uint8 [N, H, W, C], or float32 [N, d] in the data's units.
     """
     drawn = draw(signature, seeds, class_idx=class_idx)
-    z = torch.split(torch.from_numpy(drawn.z), batch_size)
-    classes = [None] * len(z) if drawn.class_idx is None else torch.split(torch.from_numpy(drawn.class_idx), batch_size)
-    return np.concatenate([G.finish(G(*part)).numpy() for part in zip(z, classes, strict=True)])
+    device = next(G.parameters()).device
+    z = torch.split(torch.from_numpy(drawn.z).to(device), batch_size)
+    classes: Sequence[Tensor | None] = [None] * len(z)
+    if drawn.class_idx is not None:
+        classes = torch.split(torch.from_numpy(drawn.class_idx).to(device), batch_size)
+    return np.concatenate([G.finish(G(*part)).cpu().numpy() for part in zip(z, classes, strict=True)])

@@ -11,19 +11,24 @@ from models.manifest import Classes
 from models.standardising import Standardisation
 from trainer.augment import augment
 from trainer.config import Config
+from trainer.distributed import Crew
 from trainer.ema import draw_z, ema_beta, update_ema
 from trainer.finite import require_finite
 from trainer.freezing import frozen, guard
 from trainer.network_parts import use_channels_last
-from trainer.networks import make_discriminator, make_generator
+from trainer.networks import make_discriminator, make_generator, place
 from trainer.objectives import make_objective
 from trainer.regularisers import Part, gradient_penalty, zero_centred
 from trainer.schedule import scheduled
 from trainer.signatures import signature_of
+from trainer.streams import Stream
 
 
 class Batch(NamedTuple):
-    """Real images [N, C, H, W] in [-1, 1], or vectors [N, d] in standard units, and their classes [N] int64 or None."""
+    """Real images [N, C, H, W] in [-1, 1], or vectors [N, d] in standard units, and their classes [N] int64 or None.
+
+    N is this process's part of the batch, on its device.
+    """
 
     images: Tensor
     class_idx: Tensor | None = None
@@ -56,6 +61,7 @@ class State:
         shape: of an image, (H, W, C), or of a vector, (d,).
         classes: of a conditional run.
         standard: of the training split, for vectors.
+        crew: the processes that train together, and this one's device; without it one, on the processor.
     """
 
     def __init__(
@@ -64,9 +70,11 @@ class State:
         shape: tuple[int, ...],
         classes: Classes | None = None,
         standard: Standardisation | None = None,
+        crew: Crew | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.signature = config, signature_of(config, shape, classes)
+        self.crew = crew or Crew()
         self.objective = make_objective(config.loss)
         num_classes = self.signature.num_classes
         self.G, self.D = make_generator(config, shape, num_classes), make_discriminator(config, shape, num_classes)
@@ -74,10 +82,11 @@ class State:
             self.G.adopt(standard)
         use_channels_last(self.G)
         use_channels_last(self.D)
-        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False).to(self.crew.device)
+        self.G, self.D = place(self.G, self.crew), place(self.D, self.crew)
         self.g_optimiser = adam(self.G, config.g_lr, config)
         self.d_optimiser = adam(self.D, config.d_lr, config)
-        self.stream = torch.Generator().manual_seed(config.seed)  # of z and of whatever else a step draws
+        self.stream = Stream(config.seed, config.batch_size, self.crew)  # of z and of whatever else a step draws
         self.step = 0  # of either network
         self.num_images = 0  # real ones shown to D
 
@@ -97,10 +106,11 @@ class State:
             with torch.no_grad():
                 fake = self._generate(real.class_idx)
             loss, penalty, shown = self._play_d(real, fake, d_step)
-            norm = self._descend(self.d_optimiser, self.D, self.G, loss if penalty is None else loss + penalty)
+            objective = loss if penalty is None else loss + penalty
+            told = self._descend(self.d_optimiser, self.D, self.G, objective, loss.detach(), *shown)
         self.step += 1
-        self.num_images += len(real.images)
-        return DStep(loss.detach(), *shown, norm)
+        self.num_images += len(real.images) * self.crew.size
+        return DStep(*told)
 
     def train_g(self, real: Batch) -> GStep:
         """One step of G with D frozen, and of the average; real images for objectives that pair, classes for G.
@@ -120,10 +130,10 @@ class State:
                 # D's slope grows as the noise narrows: in units of it, all count alike.
                 fake.register_hook(lambda slope: slope * noise)  # type: ignore[no-untyped-call]  # torch has no type
             loss = self.objective.g_loss(real_answers, self._judge(fake, real.class_idx, noise))
-            norm = self._descend(self.g_optimiser, self.G, self.D, loss)
+            told = self._descend(self.g_optimiser, self.G, self.D, loss, loss.detach())
         update_ema(self.G_ema, self.G, ema_beta(config.batch_size, config.ema_half_life_kimg * 1000, self.num_images))
         self.step += 1
-        return GStep(loss.detach(), norm)
+        return GStep(*told)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as torch's weights_only form holds it."""
@@ -133,7 +143,7 @@ class State:
             "G_ema": self.G_ema.state_dict(),
             "g_optimiser": self.g_optimiser.state_dict(),
             "d_optimiser": self.d_optimiser.state_dict(),
-            "stream": self.stream.get_state(),
+            "stream": self.stream.generator.get_state(),
             "step": self.step,
             "num_images": self.num_images,
             "shape": list(self.signature.shape),
@@ -143,7 +153,7 @@ class State:
         """Go on exactly where `state_dict` was taken."""
         for name in ("G", "D", "G_ema", "g_optimiser", "d_optimiser"):
             getattr(self, name).load_state_dict(state[name])
-        self.stream.set_state(state["stream"])
+        self.stream.generator.set_state(state["stream"])
         self.step, self.num_images = state["step"], state["num_images"]
 
     def _play_d(
@@ -166,16 +176,16 @@ class State:
         parts = [Part(x, a, g, noise) for x, a, g in ((real, real_answers, r1), (fake, fake_answers, r2)) if g]
         penalty = zero_centred(parts) if parts else None
         if config.gp_lambda:
-            mix = torch.rand(len(real), generator=self.stream)
+            mix = self.stream.rand(len(real))
             judge = partial(self._judge, class_idx=classes, noise=noise, exact=True)
             penalty = gradient_penalty(judge, real, fake, mix, config.gp_lambda)
         with torch.no_grad():
             shown = self.objective.shown(real_answers, fake_answers)
         return self.objective.d_loss(real_answers, fake_answers), penalty, shown
 
-    def _generate(self, class_idx: Tensor | None) -> Tensor:  # [batch_size] -> [batch_size, C, H, W]
+    def _generate(self, class_idx: Tensor | None) -> Tensor:  # [N] -> [N, C, H, W], this process's part of the batch
         config = self.config
-        z = draw_z(config.batch_size, config.z_dim, config.prior, self.stream)
+        z = self.stream.mine(draw_z(config.batch_size, config.z_dim, config.prior, self.stream.generator))
         with self._autocast():
             images: Tensor = self.G(z, class_idx)
         return images
@@ -187,21 +197,22 @@ class State:
         images = augment(images, self.config.augment, self.stream)
         told: tuple[Tensor, ...] = ()
         if noise is not None:
-            images, told = images + noise * torch.randn(images.shape, generator=self.stream), (noise,)
+            images, told = images + noise * self.stream.randn(*images.shape), (noise,)
         with self._autocast(exact=exact):
             answers: Tensor = self.D(images, class_idx, *told)
         return answers
 
-    def _draw_noise(self) -> Tensor | None:  # [batch_size, 1]
+    def _draw_noise(self) -> Tensor | None:  # [N, 1]
         """A deviation for each pair of real and generated, log-uniform; None where D sees none."""
         config = self.config
         if not config.noise_max:
             return None
-        share = torch.rand(config.batch_size, 1, generator=self.stream)
+        share = self.stream.rand(config.batch_size // self.crew.size, 1)
         return config.noise_min * (config.noise_max / config.noise_min) ** share
 
     def _autocast(self, *, exact: bool = False) -> torch.autocast:
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.precision == "bf16" and not exact)
+        enabled = self.config.precision == "bf16" and not exact
+        return torch.autocast(self.crew.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _schedule(self, optimiser: torch.optim.Optimizer, lr: float) -> None:
         """Give an optimiser the learning rate and beta2 of now."""
@@ -216,16 +227,20 @@ class State:
         return scheduled(first, last, self.num_images / (config.kimg * 1000), config.lr_decay_start, config.decay)
 
     def _descend(
-        self, optimiser: torch.optim.Optimizer, player: nn.Module, other: nn.Module, objective: Tensor
-    ) -> Tensor:
-        """One step down; returns |grad| over all the player's weights. Nothing changes where a value is not finite."""
+        self, optimiser: torch.optim.Optimizer, player: nn.Module, other: nn.Module, objective: Tensor, *told: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One step down; returns what was told, of all processes, and |grad| over all the player's weights.
+
+        Nothing changes where a value is not finite.
+        """
         optimiser.zero_grad(set_to_none=True)
         objective.backward()  # type: ignore[no-untyped-call]  # torch publishes no type for it
         gradients = [p.grad for p in player.parameters() if p.grad is not None]
+        (loss, *means), faulty = self.crew.average(gradients, [objective.detach(), *told])
         norm = torch.nn.utils.get_total_norm(gradients)
-        require_finite(self.step, player, other, objective, norm)
+        require_finite(self.step, player, other, loss, norm, faulty)
         optimiser.step()
-        return norm
+        return *means, norm
 
 
 def _leaf(images: Tensor, gamma: float) -> Tensor:

@@ -16,6 +16,7 @@ from models.datasets import Dataset
 from models.errors import DataError, Refused
 from models.files import pretty_json, replace_file
 from trainer.config import Config
+from trainer.distributed import Crew
 from trainer.finite import Diverged
 from trainer.run_dir import RunDir
 from trainer.run_records import RunRecord
@@ -34,15 +35,24 @@ class Sweep:
         combinations: to train.
         data: that all are trained on.
         config: what was swept, at its full length.
+        crew: whose first process this is; without it the only one.
 
     Raises:
         DataError: the validation split is too small to rank anything.
     """
 
-    def __init__(self, folder: Path, combinations: Sequence[Combination], data: Dataset, config: Config) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        combinations: Sequence[Combination],
+        data: Dataset,
+        config: Config,
+        crew: Crew | None = None,
+    ) -> None:
         if len(data.indices["validation"]) < MIN_REALS:
             raise DataError("the validation split is too small to rank trainings by", field="data")
         self.folder, self.combinations, self.data, self.config = folder, combinations, data, config
+        self.crew = crew
 
     def train(self) -> bool:
         """Train what is not done yet; says whether all is, and none was stopped.
@@ -90,7 +100,7 @@ class Sweep:
         if failure.exists() or RunRecord(run_dir.path).state == "done":
             return True
         try:
-            return train_run(run_dir, run, self.data)
+            return train_run(run_dir, run, self.data, self.crew)
         except Diverged as error:
             replace_file(failure, f"{error.detail}\n".encode())
             return True

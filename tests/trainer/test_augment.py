@@ -10,10 +10,11 @@ from tests.trainer.test_parts import changed, noise, weights
 from trainer.augment import augment
 from trainer.config import Config
 from trainer.state import State
+from trainer.streams import Stream
 
 
-def stream(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def stream(seed: int = 0) -> Stream:
+    return Stream(seed, batch_size=1)
 
 
 def test_translation_moves_by_whole_pixels() -> None:
@@ -84,7 +85,7 @@ def test_none_is_the_image_itself() -> None:
     """And draws nothing."""
     images, before = torch.randn(2, 1, 8, 8), stream()
     assert augment(images, "none", before) is images
-    assert torch.equal(before.get_state(), stream().get_state())
+    assert torch.equal(before.generator.get_state(), stream().generator.get_state())
 
 
 @pytest.mark.parametrize("settings", [{}, {"d_norm": "none", "r1_gamma": 1.0, "r1_interval": 1}])
@@ -96,7 +97,7 @@ def test_both_players_see_changed_images(tiny: Config, settings: dict[str, objec
         state.train_d(noise(), 0)
     assert changed(plain.D, weights(changing.D))
     changing.D.load_state_dict(plain.D.state_dict())
-    changing.stream.set_state(plain.stream.get_state())
+    changing.stream.generator.set_state(plain.stream.generator.get_state())
     for state in (plain, changing):
         state.train_g(noise())
     assert changed(plain.G, weights(changing.G))
