@@ -1,4 +1,4 @@
-"""Regions of vectors: the gate sees a mode that is lost or thin, and lets the truth pass."""
+"""The gate of vectors sees a mode that is lost or thin and a wrong shape with the right moments; the truth passes."""
 
 import math
 from collections.abc import Callable
@@ -91,6 +91,18 @@ def test_a_lost_mode_is_refused_by_its_region(judged: Judged, mode: int) -> None
         assert "G4 thinnest region" in reasons
         if judged.mixture is GRID:
             assert reasons == ["G4 thinnest region"]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
+def test_right_moments_but_a_wrong_distribution_are_refused(judged: Judged, share: float) -> None:
+    """So much of the samples is one Gaussian of the mixture's mean and covariance: quality or coverage refuses."""
+    samples, random = judged.mixture.draw(25_000, seed=7), np.random.RandomState(1)
+    mean, covariance = samples.mean(0), np.cov(samples, rowvar=False)
+    wrong = random.random_sample(len(samples)) < share
+    samples[wrong] = random.multivariate_normal(mean, covariance, int(wrong.sum()))
+    np.testing.assert_allclose(samples.mean(0), mean, atol=0.05)
+    np.testing.assert_allclose(np.cov(samples, rowvar=False), covariance, atol=0.05 * covariance.max())
+    assert {reason.split()[0] for reason in judged.reasons(samples)} & {"G1", "G3"}
 
 
 def test_a_reason_names_the_region(judged: Judged) -> None:
