@@ -4,10 +4,11 @@ Residual blocks without normalisation: 1x1 convolution to twice the channels, 3x
 between them, plus the block's input. The weights start as FixUp (Zhang et al. 2019) has it: scaled by L^(-1/4) with L
 the network's blocks, the last 1x1 of a block at zero, so every block begins as the identity. Resampling by [1, 2, 1]
 filters and 1x1 convolutions; G begins with a learned basis times a linear map of z, D ends in a depthwise convolution
-over the whole map and a linear map; G ends without a tanh.
+over the whole map and a linear map.
 
-Differs from the paper's networks in two ways, for processors: the 3x3 convolutions are dense (grouped ones are slow
-there), and the widths double with every halving of the resolution in place of being equal.
+Differs from the paper's networks in three ways. For processors the 3x3 convolutions are dense (grouped ones are slow
+there), and the widths double with every halving of the resolution in place of being equal. And G ends in a tanh: without
+it D knows fakes by backgrounds that are not quite -1 (docs/decisions/0014-r3gan-tanh.md).
 """
 
 import contextlib
@@ -29,7 +30,7 @@ Layer = TypeVar("Layer", Conv2d, nn.Linear)
 
 
 class R3Generator(Generator):
-    """G; images beyond [-1, 1] are clamped when they become pixels.
+    """G; its images are within [-1, 1].
 
     Args:
         config: gives z_dim, g_channels and blocks.
@@ -53,7 +54,7 @@ class R3Generator(Generator):
     def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, C, H, W]
         """Generate."""
         x = self.basis * self.linear(self.with_class(z, class_idx))[:, :, None, None]
-        images: Tensor = self.to_image(self.layers(x.contiguous(memory_format=torch.channels_last)))
+        images: Tensor = self.to_image(self.layers(x.contiguous(memory_format=torch.channels_last))).tanh()
         return images
 
 
