@@ -7,8 +7,8 @@ filters and 1x1 convolutions; G begins with a learned basis times a linear map o
 over the whole map and a linear map.
 
 Differs from the paper's networks in three ways. For processors the 3x3 convolutions are dense (grouped ones are slow
-there), and the widths double with every halving of the resolution in place of being equal. And G ends in a tanh: without
-it D knows fakes by backgrounds that are not quite -1 (docs/decisions/0014-r3gan-tanh.md).
+there), and the widths double with every halving of the resolution in place of being equal. And G ends in a tanh:
+without it D knows fakes by backgrounds that are not quite -1 (docs/decisions/0014-r3gan-tanh.md).
 """
 
 import contextlib

@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from models.errors import Invalid
 from models.generator import Generator as OnnxGenerator
