@@ -11,7 +11,7 @@ from statistics import mean, median
 
 import msgspec
 
-from trainer.signals import Checkup, Line
+from trainer.signals import Checkup, Stats
 
 DIVERGED = "diverged"
 TOO_STRONG = "discriminator too strong"
@@ -97,7 +97,7 @@ class History:
         loss: the objective's name.
     """
 
-    def __init__(self, lines: Sequence[Line], loss: str) -> None:
+    def __init__(self, lines: Sequence[Stats], loss: str) -> None:
         self.lines, self.loss = lines, loss
 
     @cached_property
@@ -126,7 +126,7 @@ class History:
         return [value for line in self.lines if (value := getattr(line, column)) is not None]
 
 
-def diagnose(lines: Sequence[Line], loss: str) -> tuple[Verdict, ...]:
+def diagnose(lines: Sequence[Stats], loss: str) -> tuple[Verdict, ...]:
     """All that holds of a run as its lines tell it so far; never empty, and alarms stand alone.
 
     Args:

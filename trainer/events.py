@@ -11,7 +11,7 @@ import msgspec
 from tensorboardX import SummaryWriter
 
 from models.pictures import Images
-from trainer.run_dir import Stats
+from trainer.signals import Stats
 
 FLUSH_SECONDS = 10
 FOLDER = "tensorboard"

@@ -14,8 +14,9 @@ from trainer.network_parts import Generator
 from trainer.networks import make_generator
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.run_data import load_run_data
-from trainer.run_dir import Run, RunDir, Score, Stats
+from trainer.run_dir import Run, RunDir
 from trainer.selection import make_scorer
+from trainer.signals import Score, Stats
 from trainer.signatures import signature_of
 
 

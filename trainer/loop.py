@@ -21,9 +21,10 @@ from trainer.network_parts import Generator
 from trainer.networks_vector import MlpGenerator
 from trainer.pixels import Images
 from trainer.progress import Meter, duration
-from trainer.run_dir import RunDir, Stats
+from trainer.run_dir import RunDir
 from trainer.scatter import scatter
 from trainer.selection import Scorer, sample
+from trainer.signals import Stats
 from trainer.state import DStep, State
 from trainer.steps import Steps
 from trainer.watching import Watch

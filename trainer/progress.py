@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import SupportsFloat, TextIO
 
 from trainer.diagnosis import Verdict
-from trainer.run_dir import Stats
+from trainer.signals import Stats
 
 REDRAW_SECONDS = 1.0
 

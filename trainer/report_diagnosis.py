@@ -8,7 +8,7 @@ from typing import NamedTuple
 from trainer.report_curves import Plot, Scale
 from trainer.report_words import about
 from trainer.run_records import RunRecord
-from trainer.signals import Line
+from trainer.signals import Stats
 
 COLUMNS = (("coverage", "coverage", "fd"), ("recall", "recall", "g"), ("copies", "copies", "d"))  # of checkups
 MEANING = (
@@ -25,7 +25,7 @@ class Span(NamedTuple):
     last: float
 
 
-def spans(lines: Sequence[Line]) -> list[Span]:
+def spans(lines: Sequence[Stats]) -> list[Span]:
     """The run in stretches of the same verdicts, as they were given while it trained."""
     told = [line for line in lines if line.verdicts]
     stretches = (list(group) for _, group in groupby(told, key=lambda line: line.verdicts))
@@ -46,7 +46,7 @@ def _advice(advice: str) -> str:
     return f"<p><b>Try</b> {escape(advice)}</p>" if advice else ""
 
 
-def _before(lines: Sequence[Line]) -> str:
+def _before(lines: Sequence[Stats]) -> str:
     stretches = spans(lines)
     if len(stretches) < 2:
         return ""

@@ -26,7 +26,7 @@ from models.errors import Invalid, NotFound, Refused
 from models.files import append_line, pretty_json, read_lines, replace_file
 from models.manifest import Classes
 from trainer.config import Config
-from trainer.signals import Checkup
+from trainer.signals import Score, Stats
 
 NEAR_KIMG = 0.5
 SNAPSHOT_NAME = re.compile(r"\d+\.\d{3}")
@@ -50,60 +50,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     shape: tuple[int, ...]
     classes: Classes | None = None
     code_version: str
-
-
-class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How near a snapshot's samples are to the validation split.
-
-    Args:
-        fd: Frechet distance in the extractor's features.
-        share: fd divided by the trace of the real features' covariance.
-        extractor: its label, name@digest.
-    """
-
-    fd: float
-    share: float
-    extractor: str
-
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of stats.jsonl; the means are over the steps since the line before.
-
-    Args:
-        kimg: thousands of real images shown so far.
-        d_loss: of D, without a regulariser.
-        g_loss: of G.
-        d_real: D(x), as the objective shows it (trainer.objectives.Objective.shown).
-        d_fake: D(G(z)), likewise.
-        d_norm: |grad| of D's objective by all its weights.
-        g_norm: of G's.
-        images_per_second: real images shown.
-        score: of the snapshot at this kimg; only on a snapshot's line.
-        snapshot_seconds: that the snapshot took; likewise.
-        d_accuracy: of D on held-out samples, at the end of the tick (trainer.signals.Probe).
-        d_accuracy_seen: on training samples, likewise.
-        pull: of D on G, likewise.
-        checkup: of the snapshot's samples.
-        verdicts: on the run so far, by their names.
-        fault: why training ended here: what is not finite, and at which step.
-    """
-
-    kimg: float
-    d_loss: float | None = None
-    g_loss: float | None = None
-    d_real: float | None = None
-    d_fake: float | None = None
-    d_norm: float | None = None
-    g_norm: float | None = None
-    images_per_second: float | None = None
-    score: Score | None = None
-    snapshot_seconds: float | None = None
-    d_accuracy: float | None = None
-    d_accuracy_seen: float | None = None
-    pull: float | None = None
-    checkup: Checkup | None = None
-    verdicts: tuple[str, ...] = ()
-    fault: str | None = None
 
 
 class RunDir:

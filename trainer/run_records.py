@@ -20,7 +20,7 @@ from models.export_record import FILE_NAME, ExportRecord, read_export_record
 from models.files import read_lines
 from trainer.config import Config
 from trainer.diagnosis import Verdict, diagnose
-from trainer.signals import Line, ScoreRecord
+from trainer.signals import Score, Stats
 
 Setting = bool | int | float | str | None
 SNAPSHOT_NAME = re.compile(r"\d+\.\d{3}")
@@ -66,12 +66,12 @@ class RunRecord:
         return value
 
     @cached_property
-    def ticks(self) -> list[Line]:
+    def ticks(self) -> list[Stats]:
         """The lines with means over steps."""
         return [line for line in self.lines if line.d_loss is not None or line.g_loss is not None]
 
     @cached_property
-    def scores(self) -> dict[float, ScoreRecord]:
+    def scores(self) -> dict[float, Score]:
         """By kimg, ascending; only those of the extractor that scored last, since others do not compare."""
         scored = {line.kimg: line.score for line in self.lines if line.score is not None}
         label = list(scored.values())[-1].extractor if scored else ""
@@ -155,11 +155,11 @@ def _read_config(path: Path) -> RunFile:
         raise Invalid(f"{path / 'config.json'}: {error}", field="run_dir") from error
 
 
-def _read_stats(path: Path) -> list[Line]:
+def _read_stats(path: Path) -> list[Stats]:
     lines = []
     for number, line in enumerate(read_lines(path), 1):
         try:
-            lines.append(msgspec.json.decode(line, type=Line))
+            lines.append(msgspec.json.decode(line, type=Stats))
         except msgspec.DecodeError as error:
             raise Invalid(f"{path} is damaged in line {number}: {error}", field="run_dir") from error
     return lines

@@ -18,7 +18,7 @@ from models.latents import draw
 from models.manifest import Signature
 from models.splits import Samples
 from trainer.network_parts import Generator
-from trainer.run_dir import Score
+from trainer.signals import Score
 
 NUM_FAKES = 5000
 FIRST_SEED = 2**31  # far from the seeds that people look at

@@ -43,16 +43,41 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     retrained: float | None = None
 
 
-class ScoreRecord(msgspec.Struct, frozen=True):
-    """Of a snapshot, as trainer.run_dir.Score is written: FD, and FD as a share of the real features' variance."""
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """How near a snapshot's samples are to the validation split.
+
+    Args:
+        fd: Frechet distance in the extractor's features.
+        share: fd divided by the trace of the real features' covariance.
+        extractor: its label, name@digest.
+    """
 
     fd: float
     share: float
     extractor: str
 
 
-class Line(msgspec.Struct, frozen=True):
-    """Of stats.jsonl, as trainer.run_dir.Stats is written."""
+class Stats(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of stats.jsonl; the means are over the steps since the line before.
+
+    Args:
+        kimg: thousands of real images shown so far.
+        d_loss: of D, without a regulariser.
+        g_loss: of G.
+        d_real: D(x), as the objective shows it (trainer.objectives.Objective.shown).
+        d_fake: D(G(z)), likewise.
+        d_norm: |grad| of D's objective by all its weights.
+        g_norm: of G's.
+        images_per_second: real images shown.
+        score: of the snapshot at this kimg; only on a snapshot's line.
+        snapshot_seconds: that the snapshot took; likewise.
+        d_accuracy: of D on held-out samples, at the end of the tick (Probe).
+        d_accuracy_seen: on training samples, likewise.
+        pull: of D on G, likewise.
+        checkup: of the snapshot's samples.
+        verdicts: on the run so far, by their names.
+        fault: why training ended here: what is not finite, and at which step.
+    """
 
     kimg: float
     d_loss: float | None = None
@@ -62,7 +87,7 @@ class Line(msgspec.Struct, frozen=True):
     d_norm: float | None = None
     g_norm: float | None = None
     images_per_second: float | None = None
-    score: ScoreRecord | None = None
+    score: Score | None = None
     snapshot_seconds: float | None = None
     d_accuracy: float | None = None
     d_accuracy_seen: float | None = None

@@ -14,9 +14,8 @@ from trainer.checkups import FIRST_SEED, NUM_COMPARED, Examiner
 from trainer.diagnosis import Verdict, diagnose
 from trainer.network_parts import Generator
 from trainer.retraining import Reals
-from trainer.run_dir import Stats
 from trainer.selection import Scorer, sample
-from trainer.signals import Line
+from trainer.signals import Stats
 from trainer.state import State
 
 ENOUGH_HELD_OUT = 200  # a smaller validation split leaves it to the training split what samples must cover
@@ -36,7 +35,7 @@ class Watch:
 
     def __init__(self, state: State, examiner: Examiner | None, lines: Sequence[Stats] = ()) -> None:
         self.state, self.examiner = state, examiner
-        self.lines = [msgspec.convert(line, Line, from_attributes=True) for line in lines]
+        self.lines = list(lines)
         self.verdicts: tuple[Verdict, ...] = ()
 
     def tick(self, stats: Stats) -> Stats:
@@ -66,7 +65,7 @@ class Watch:
         return doubtful and (self.state.done or batches >= BATCHES_BETWEEN)
 
     def _judged(self, stats: Stats) -> Stats:
-        self.lines.append(msgspec.convert(stats, Line, from_attributes=True))
+        self.lines.append(stats)
         self.verdicts = diagnose(self.lines, self.state.config.loss)
         return msgspec.structs.replace(stats, verdicts=tuple(verdict.name for verdict in self.verdicts))
 

@@ -37,7 +37,7 @@ from trainer.recipes import recipe
 from trainer.retraining import Reals, accuracy, retrained_accuracy
 from trainer.run_dir import Run, RunDir
 from trainer.run_records import RunRecord
-from trainer.signals import Checkup, Line, ScoreRecord
+from trainer.signals import Checkup, Score, Stats
 from trainer.signatures import signature_of
 from trainer.state import State
 from trainer.watching import Watch
@@ -50,20 +50,20 @@ def a_run(
     checkup: Callable[[int], dict[str, Any]] = lambda i: {},
     share: Callable[[int], float] = lambda i: 0.5 / (i + 1),
     snapshots: int = 8,
-) -> list[Line]:
+) -> list[Stats]:
     """Snapshots with five ticks before each, healthy but for what is said."""
     lines = []
     for i in range(snapshots):
         for j in range(5):
             values = {"d_loss": 1.0, "g_loss": 1.2, "d_real": 0.6, "d_fake": 0.4, "d_norm": 0.5, "g_norm": 0.3}
             values |= {"d_accuracy": 0.8, "d_accuracy_seen": 0.82, "pull": 0.6}
-            lines.append(Line(kimg=10.0 * i + 2 * j + 2, **{**values, **tick(5 * i + j)}))
-        score = ScoreRecord(1.0, share(i), "e@1")
-        lines.append(Line(kimg=10.0 * i + 10, score=score, checkup=msgspec.structs.replace(GOOD, **checkup(i))))
+            lines.append(Stats(kimg=10.0 * i + 2 * j + 2, **{**values, **tick(5 * i + j)}))
+        score = Score(fd=1.0, share=share(i), extractor="e@1")
+        lines.append(Stats(kimg=10.0 * i + 10, score=score, checkup=msgspec.structs.replace(GOOD, **checkup(i))))
     return lines
 
 
-def said(lines: list[Line], loss: str = "non-saturating") -> list[str]:
+def said(lines: list[Stats], loss: str = "non-saturating") -> list[str]:
     """The verdicts' names."""
     return [verdict.name for verdict in diagnose(lines, loss)]
 
@@ -78,7 +78,7 @@ def test_a_healthy_run_is_training() -> None:
     assert said([]) == [TOO_EARLY]
 
 
-CASES: dict[str, list[Line]] = {
+CASES: dict[str, list[Stats]] = {
     DIVERGED: a_run(tick=lambda i: {"g_norm": 10.0 ** (i / 4), "g_loss": 10.0 ** (i / 4)}),
     TOO_STRONG: a_run(
         tick=lambda i: {"d_accuracy": 0.999, "pull": 1.0, "d_loss": 0.1},
@@ -111,7 +111,7 @@ def test_what_passes_is_not_named(name: str) -> None:
 
 def test_a_number_that_is_not_finite_is_the_only_verdict() -> None:
     """With the step and the tensor; a run that was resumed after it is judged by what came since."""
-    fault = Line(kimg=80.0, fault="step 15: to_image.bias of G is not finite")
+    fault = Stats(kimg=80.0, fault="step 15: to_image.bias of G is not finite")
     lines = [*CASES[COLLAPSE], fault]
     (verdict,) = diagnose(lines, "hinge")
     assert (verdict.name, verdict.evidence) == (DIVERGED, "Step 15: to_image.bias of G is not finite.")

@@ -34,8 +34,9 @@ from trainer.objectives import OBJECTIVES
 from trainer.onnx_export import Servable, parity, to_onnx
 from trainer.progress import Meter, duration
 from trainer.recipes import recipe
-from trainer.run_dir import Run, RunDir, Score, Stats
+from trainer.run_dir import Run, RunDir
 from trainer.selection import sample
+from trainer.signals import Score, Stats
 from trainer.signatures import signature_of
 from trainer.state import State
 
