@@ -1,6 +1,7 @@
 """`genserve train` and `genserve export`: command lines become runs, sweeps and files. Knows nothing of HTTP."""
 
 import argparse
+import contextlib
 import itertools
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir
 from trainer.sweep import combinations, parse_axis
 from trainer.sweeping import Sweep
-from trainer.training import follow, load_checked, make_run, prepare_torch, train_run
+from trainer.training import check_fit, follow, load_checked, make_run, prepare_torch, train_run
 
 INTERRUPTED = 130
 SWEEP_SHARE = 0.1  # of the whole run, for each training of a sweep
@@ -39,7 +40,8 @@ def _lead(args: argparse.Namespace, crew: Crew) -> int:
     except Gone:
         raise
     except GenserveError as error:
-        crew.share(error.exit_status)
+        with contextlib.suppress(Gone):  # what happened here says more
+            crew.share(error.exit_status)
         raise
 
 
@@ -77,7 +79,10 @@ def _sweep(args: argparse.Namespace, crew: Crew) -> int:
     kimg = args.sweep_kimg if args.sweep_kimg is not None else config.kimg * SWEEP_SHARE
     short = msgspec.structs.replace(config, kimg=kimg, snapshot_kimg=min(config.snapshot_kimg, kimg / 2))
     folder = args.run_dir or _free_folder(config, "sweep-")
-    sweep = Sweep(folder, combinations(axes, short), load_checked(short, crew), config, crew)
+    data, combined = load_checked(short, crew), combinations(axes, short)
+    for combination in combined:
+        check_fit(combination.config, data.shape, crew)
+    sweep = Sweep(folder, combined, data, config, crew)
     if not sweep.train():
         print(f"stopped and saved: the same command with --run-dir {sweep.folder} goes on", file=sys.stderr)
         return INTERRUPTED

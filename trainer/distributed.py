@@ -97,7 +97,8 @@ class Crew:
         *means, faulty = torch.split(_mean(torch.cat([own, faulty])), sizes)
         for gradient, mean in zip(gradients, means, strict=False):
             gradient.copy_(mean.view_as(gradient))
-        return Averaged([mean.view([]) for mean in means[len(gradients) :]], faulty)
+        own_numbers = [mean.view([]).clone() for mean in means[len(gradients) :]]  # views would keep all the gradients
+        return Averaged(own_numbers, faulty)
 
     def any(self, flag: bool) -> bool:
         """Whether it holds in any process; all get the same answer.
@@ -158,9 +159,13 @@ def assembled(device: Device) -> Iterator[Crew]:
     """The crew that torchrun started, or the one process that this is; at most once in a process.
 
     Raises:
-        Invalid: torch sees no such device.
+        Invalid: torch sees no such device, or fewer than there are processes.
     """
     kind = resolve(device)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if kind == "cuda" and processes > (there := torch.cuda.device_count()):
+        detail = f"{processes} processes on this machine, and torch sees {there} CUDA devices"
+        raise Invalid(f"{detail}: --nproc-per-node {there} at most", field="device")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Crew(device=torch.device(kind))
         return
@@ -169,8 +174,12 @@ def assembled(device: Device) -> Iterator[Crew]:
     state = PartialState(cpu=kind == "cpu", timeout=PATIENCE)
     try:
         yield Crew(state.process_index, state.num_processes, state.device)
-    finally:
+    except Gone:
+        raise  # the group is ended by all at once or not at all: torchrun ends whoever still waits
+    except GenserveError:  # that the first process has told all
         state.destroy_process_group()
+        raise
+    state.destroy_process_group()
 
 
 def resolve(device: Device) -> Literal["cpu", "cuda"]:
@@ -212,6 +221,8 @@ def _together(speak: Callable[[], T]) -> T:
     """Something that all processes do at once."""
     try:
         return speak()
+    except (torch.OutOfMemoryError, torch.AcceleratorError):  # this process's own
+        raise
     except RuntimeError as error:
         detail = "another process of this run is gone: see what it said; the last checkpoint is kept"
         raise Gone(f"{detail} ({str(error).splitlines()[0]})") from error

@@ -14,7 +14,7 @@ REACH = 2.2  # standard deviations of the data that are shown, to each side of t
 
 def scatter(G: MlpGenerator, signature: Signature) -> Images:  # [EXTENT, EXTENT, 1]
     """Samples of fixed z, dark on white: the first coordinate to the right, the second upwards."""
-    points = (sample(G, signature, SEEDS) - G.mean.numpy()) / G.scale.numpy()
+    points = (sample(G, signature, SEEDS) - G.mean.cpu().numpy()) / G.scale.cpu().numpy()
     counts, _, _ = np.histogram2d(points[:, 0], points[:, 1], bins=EXTENT, range=[[-REACH, REACH]] * 2)
     darkness = np.minimum(1.0, counts / 3.0)
     picture: Images = np.round(255 * (1 - darkness.T[::-1, :, None])).astype(np.uint8)

@@ -17,7 +17,7 @@ from trainer.config import Config
 MOST = 64  # trainings in a sweep
 SHORT = {"gamma": ("r1_gamma", "r2_gamma"), "lr": ("g_lr", "d_lr")}
 FIXED = frozenset(
-    {"data", "resolution", "max_skipped", "conditional", "kimg", "snapshot_kimg", "threads", "tensorboard"}
+    {"data", "resolution", "max_skipped", "conditional", "kimg", "snapshot_kimg", "threads", "device", "tensorboard"}
 )
 KINDS = get_type_hints(Config)
 

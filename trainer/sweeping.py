@@ -94,7 +94,7 @@ class Sweep:
         run_dir, run = RunDir(self.folder / combination.label), make_run(combination.config, self.data)
         if not (run_dir.path / "config.json").exists():
             run_dir.create(run)
-        elif (there := run_dir.read()).config != run.config or there.data_hash != run.data_hash:
+        elif _pinned((there := run_dir.read()).config) != run.config or there.data_hash != run.data_hash:
             raise Refused(f"{run_dir.path} is a training with other settings: choose another folder", field="run_dir")
         failure = run_dir.path / FAILURE
         if failure.exists() or RunRecord(run_dir.path).state == "done":
@@ -115,6 +115,11 @@ class Sweep:
             seed=combination.config.seed,
             failure=failure.read_text().strip() if failure.exists() else None,
         )
+
+
+def _pinned(config: Config) -> Config:
+    """Runs of before there was a choice of device were on the processor."""
+    return msgspec.structs.replace(config, device="cpu") if config.device == "auto" else config
 
 
 def _told(found: Rank) -> str:

@@ -61,7 +61,7 @@ def load_checked(config: Config, crew: Crew | None = None) -> Dataset:
         stages(*data.shape[:2])
     Batches(len(data.indices["train"]), config)
     if crew is not None:
-        _check(config, data.shape, crew)
+        check_fit(config, data.shape, crew)
     if config.tensorboard:
         importlib.import_module("trainer.events")  # before anything is made: it may lack its library
     return data
@@ -97,12 +97,19 @@ def train_run(run_dir: RunDir, run: Run, data: Dataset, crew: Crew | None = None
         Diverged: a value is not finite; the last checkpoint is kept.
     """
     crew = crew or Crew()
-    _check(run.config, run.shape, crew)
+    check_fit(run.config, run.shape, crew)
     with run_dir.held():
         return _train(run_dir, run, data, crew)
 
 
-def _check(config: Config, shape: tuple[int, ...], crew: Crew) -> None:
+def check_fit(config: Config, shape: tuple[int, ...], crew: Crew) -> None:
+    """Refuse what these processes cannot train together.
+
+    Raises:
+        Invalid: another device, a batch that does not divide, or networks that they cannot share.
+    """
+    if config.device not in ("auto", crew.device.type):
+        raise Invalid(f"the run is on {config.device}, and this process on {crew.device.type}", field="device")
     check_batch(config.batch_size, crew)
     check_crew(config, shape, crew)
 
@@ -110,16 +117,13 @@ def _check(config: Config, shape: tuple[int, ...], crew: Crew) -> None:
 def follow(crew: Crew) -> int:
     """Take the steps of every run that the first process begins; returns the exit status that it ends with."""
     told: Shared | int
-    try:
-        while not isinstance(told := crew.share(None), int):
-            try:
-                _follow(told, crew)
-            except Gone:
-                raise
-            except GenserveError:  # met by the first process too, which says it and goes on or ends
-                continue
-    except Gone as error:
-        return error.exit_status
+    while not isinstance(told := crew.share(None), int):
+        try:
+            _follow(told, crew)
+        except Gone:
+            raise
+        except GenserveError:  # met by the first process too, which says it and goes on or ends
+            continue
     return told
 
 
@@ -164,6 +168,7 @@ def prepare_torch(config: Config) -> None:
     """Threads and determinism, for the whole process: the same configuration gives the same bits."""
     torch.set_num_threads(share_of_threads(config.threads or available_cores()))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and refuses
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: penalties and D's answer need its bits
     torch.use_deterministic_algorithms(True)
 
 
@@ -175,6 +180,8 @@ def _restored(shared: Shared, crew: Crew) -> State:
     if shared.checkpoint is not None:
         try:
             state.load_state_dict(shared.checkpoint)
+        except torch.OutOfMemoryError:
+            raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise Invalid(f"{shared.run_dir.checkpoint_path} does not fit config.json", field="run_dir") from error
     return state

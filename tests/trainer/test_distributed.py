@@ -20,11 +20,12 @@ from tests.trainer.conftest import SHAPE
 from tests.waiting import wait_until
 from trainer import commands
 from trainer.config import Config, make_config
-from trainer.distributed import Crew, check_batch, resolve, share_of_threads
+from trainer.distributed import Crew, assembled, check_batch, resolve, share_of_threads
 from trainer.networks import check_crew, make_generator, place
 from trainer.run_dir import RunDir
 from trainer.state import DStep, GStep
 from trainer.streams import Stream
+from trainer.training import check_fit
 
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 ALONE = Crew()
@@ -177,6 +178,17 @@ def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (resolve("auto"), resolve("cpu"), resolve("cuda")) == ("cuda", "cpu", "cuda")
 
 
+def test_every_process_needs_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More processes than CUDA devices are refused before they meet, and so is a run of another device."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(Invalid, match="3 processes .* 2 CUDA devices: --nproc-per-node 2"), assembled("cuda"):
+        pass
+    with pytest.raises(Invalid, match="device: the run is on cuda, and this process on cpu"):
+        check_fit(make_config("noise", None, {"device": "cuda"}), SHAPE, ALONE)
+
+
 def test_threads_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Among the processes of a machine, one each at least."""
     assert share_of_threads(8) == 8
@@ -192,6 +204,9 @@ def test_batch_norms_of_gpus_are_joined(tiny: Config) -> None:
     kinds = [type(module) for module in joined.modules()]
     assert torch.nn.SyncBatchNorm in kinds
     assert torch.nn.BatchNorm2d not in kinds
+    (sync, *_) = (module for module in joined.modules() if isinstance(module, torch.nn.SyncBatchNorm))
+    (hook,) = sync._forward_pre_hooks.values()
+    assert hook(sync, (torch.zeros(2, dtype=torch.bfloat16),))[0].dtype == torch.float32
     for (name, a), (other, b) in zip(alone.state_dict().items(), joined.state_dict().items(), strict=True):
         assert name == other
         assert torch.equal(a, b)
