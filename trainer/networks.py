@@ -43,7 +43,7 @@ def place(network: Network, crew: Crew) -> Network:
     if crew.size > 1:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]  # torch has none
         for module in network.modules():
-            if isinstance(module, nn.SyncBatchNorm):  # a frozen one takes no bf16: torch casts its counts only otherwise
+            if isinstance(module, nn.SyncBatchNorm):  # frozen, it takes no bf16: torch casts its counts only otherwise
                 module.register_forward_pre_hook(lambda module, given: (given[0].float(),))
     return network.to(crew.device)
 

@@ -183,7 +183,7 @@ def test_every_process_needs_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    with pytest.raises(Invalid, match="3 processes .* 2 CUDA devices: --nproc-per-node 2"), assembled("cuda"):
+    with pytest.raises(Invalid, match=r"3 processes .* 2 CUDA devices: --nproc-per-node 2"), assembled("cuda"):
         pass
     with pytest.raises(Invalid, match="device: the run is on cuda, and this process on cpu"):
         check_fit(make_config("noise", None, {"device": "cuda"}), SHAPE, ALONE)
