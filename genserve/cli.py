@@ -164,18 +164,22 @@ def _card(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
-    _gate(parser)
+    _measured(parser)
     parser.add_argument("--num-fakes", type=int, metavar="N", help="samples to draw (default: the policy's 50,000)")
     parser.add_argument("--extractor", help="another feature extractor than the gate's: a name or a folder")
 
 
 def _gate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
+    _measured(parser, "NAME@candidate or NAME@3; the champion has its verdict")
+
+
+def _measured(parser: argparse.ArgumentParser, which: str = REFERENCE_HELP) -> None:
+    parser.add_argument("version", metavar="NAME@VERSION", help=which)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _optimize(parser: argparse.ArgumentParser) -> None:
-    _gate(parser)
+    _measured(parser)
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="of int8, int8-edges, windows, bf16, bf16-graph")
 
 

@@ -14,7 +14,7 @@ def test_every_module_has_its_line() -> None:
     """In the tree, under its room, and nothing is listed that is not there."""
     listed: dict[str, set[str]] = {room: set() for room in ROOMS}
     room = ""
-    for line in README.partition("## The tree")[2].partition("## Settings")[0].splitlines():
+    for line in README.partition("## The tree")[2].partition("## More")[0].splitlines():
         if heading := re.match(r" {4}(\w+)/ ", line):
             room = heading[1]
         elif (entry := re.match(r" {8}(\w+\.py) +\S", line)) and room in listed:

@@ -10,7 +10,7 @@ LOSSES = ("non-saturating", "minimax", "least-squares", "hinge", "wasserstein", 
 OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
     ("preset", str, ("dcgan", "resize", "r3gan", "mlp"), "pair of networks; mlp for vectors"),
     ("conditional", bool, None, "tell G and D the class; needs labels"),
-    ("augment", str, AUGMENTS, "DiffAugment, for small data"),
+    ("augment", str, AUGMENTS, f"DiffAugment, for small data: {'; '.join(AUGMENTS)}"),
     ("loss", str, LOSSES, "objective of both players"),
     ("prior", str, ("normal", "uniform"), "prior of z"),
     ("kimg", float, None, "thousands of real images to show"),
@@ -58,7 +58,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--sweep",
         action="append",
         metavar="FIELD=V,V,...",
-        help="short trainings with each value, 0.3x meaning a multiple; the best is kept (gamma=0.3x,1x,3x)",
+        help="short trainings with each value, 0.3x meaning a multiple; the best is kept (lr=0.5x,1x,2x, gamma=...)",
     )
     parser.add_argument("--sweep-kimg", type=float, metavar="K", help="length of each of them (default: kimg / 10)")
     for name, kind, choices, text in OPTIONS:
@@ -66,7 +66,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         else:
-            parser.add_argument(flag, type=kind, choices=choices, help=text)
+            metavar = "KIND[,KIND...]" if choices is AUGMENTS else None
+            parser.add_argument(flag, type=kind, choices=choices, metavar=metavar, help=text)
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
