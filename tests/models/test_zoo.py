@@ -36,7 +36,7 @@ def test_the_shipped_champion_passed_the_gate() -> None:
     assert {"promoted", "judged", "published"} <= {event.event for event in repository.history(NAME)}
 
 
-@pytest.mark.parametrize("name", ["mnist", "grid"])
+@pytest.mark.parametrize("name", [NAME, "mnist", "grid"])
 def test_what_is_shipped_obeys_the_policy_of_now(name: str) -> None:
     """Each was judged by the thresholds that this code ships, and a server can hold samples against its baseline."""
     repository = Repository(ZOO)

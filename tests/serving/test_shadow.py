@@ -21,7 +21,7 @@ def metric(app, name, **labels):
 
 async def seen(predicate):
     """Look now and then whether it is true."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not predicate():  # noqa: ASYNC110 a metric tells nobody that it changed
             await asyncio.sleep(0.02)
 
