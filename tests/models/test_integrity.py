@@ -21,7 +21,7 @@ from models.variants import find_variant
 from models.verify import verify
 from models.vouching import vouch
 from serving.loading import load
-from tests.models.signed import KEY, STRANGER, faults, fill, judge, serves, trusting
+from tests.models.signed import KEY, STRANGER, faults, judge, serves, trusting
 
 PLACES = 7  # bytes of each file that are changed, one after the other
 
@@ -33,19 +33,6 @@ OF_ANOTHER_VERSION = ("1/model.onnx", "1/manifest.json", "1/samples.png", "1/ver
 OF_ITS_VARIANT = tuple(
     f"2/variants/fast/{name}" for name in ("model.onnx", "manifest.json", "verdict.json", "verdict.sig")
 )
-
-
-@pytest.fixture(scope="module")
-def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """See tests.models.signed; no test may change it."""
-    return fill(tmp_path_factory.mktemp("signed"))
-
-
-@pytest.fixture
-def root(signed: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(signed, tmp_path / "models")
-    return tmp_path / "models"
 
 
 def changes(data: bytes) -> Iterator[tuple[str, bytes]]:

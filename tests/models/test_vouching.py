@@ -1,6 +1,5 @@
 """Who may say which version is the champion, where keys are trusted."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,7 @@ from models.repository import Repository, now
 from models.runtime import CPU_PROVIDER
 from models.testkit import add_tiny_variant, publish_tiny
 from models.vouching import vouch
-from tests.models.signed import KEY, STRANGER, faults, fill, judge, serves, trusting
-
-
-@pytest.fixture(scope="module")
-def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """See tests.models.signed; no test may change it."""
-    return fill(tmp_path_factory.mktemp("signed"))
-
-
-@pytest.fixture
-def root(signed: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(signed, tmp_path / "models")
-    return tmp_path / "models"
+from tests.models.signed import KEY, STRANGER, faults, judge, serves, trusting
 
 
 def promote_unsigned(root: Path) -> None:

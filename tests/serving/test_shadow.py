@@ -149,6 +149,8 @@ async def test_another_latent_space_is_drawn_anew(tmp_path, shadowing):
         await seen(lambda: metric(app, "info", version="2"))
         await ask(client, 6)
         await seen(lambda: metric(app, "images_total") == 6)
+        assert not metric(app, "errors_total")
+        assert not metric(app, "dropped_images_total")
 
 
 async def test_what_waits_too_much_is_dropped(repository, shadowing, monkeypatch):
