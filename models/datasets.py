@@ -19,7 +19,8 @@ from models.manifest import Kind
 from models.mixtures import Mixture
 from models.npz import read_npz
 from models.sources import SOURCES, AnySource, Source, Stacked, locate
-from models.splits import Indices, Samples, Split, SplitName, by_content, by_position
+from models.splits import Indices, Samples, Split, SplitName, by_position
+from models.splitting import by_content
 from models.stacked import stack
 from models.table import SUFFIXES as TABLES
 from models.table import read_csv

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,7 +19,6 @@ from scipy.special import softmax
 
 from models import extractor_store, random_features
 from models.batches import batches
-from models.datasets import Dataset
 from models.errors import DataError, GenserveError, LoadError, Refused
 from models.extractor_manifest import ExtractorManifest, read_extractor_manifest
 from models.files import pretty_json, write_file
@@ -27,6 +26,9 @@ from models.graph import external_tensors
 from models.labels import INCEPTION, INCEPTION_WEIGHTS
 from models.manifest import Kind
 from models.runtime import available_cores, make_session
+
+if TYPE_CHECKING:  # a server reads extractors, and no data
+    from models.datasets import Dataset
 
 WEIGHTS_KEY = "weights"  # in the ONNX file's metadata: the digest then covers where its weights come from
 RANDOM: dict[Kind, str] = {"image": "random-conv", "vector": "random-fourier"}
@@ -159,7 +161,7 @@ class Extractor:
 
 def resolve_extractor(
     wanted: str | os.PathLike[str] | None,
-    dataset: Dataset,
+    dataset: "Dataset",
     *,
     repository: Path | None = None,
     digest: str | None = None,
@@ -195,7 +197,7 @@ def resolve_extractor(
     return extractor
 
 
-def default_extractor(dataset: Dataset) -> str:
+def default_extractor(dataset: "Dataset") -> str:
     """The name of the extractor that suits a data set."""
     for folder in extractor_store.folders(None):
         if read_extractor_manifest(folder).data_hash == dataset.content_hash:
@@ -252,7 +254,7 @@ def write_extractor(folder: Path, model: onnx.ModelProto, manifest: ExtractorMan
     return folder
 
 
-def _random_manifest(name: str, dataset: Dataset) -> ExtractorManifest:
+def _random_manifest(name: str, dataset: "Dataset") -> ExtractorManifest:
     architecture, dim = random_features.DESCRIPTIONS[name]
     return ExtractorManifest(
         name=name, kind=dataset.kind, dim=dim, shape=dataset.shape, architecture=architecture, seed=random_features.SEED

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from scipy.spatial.distance import pdist
 
 SEED = 0
 OPSET, IR_VERSION = 18, 10  # fixed: both are part of the file, and so of the digest
@@ -129,6 +128,8 @@ def _filters(
 
 
 def _median_distance(points: NDArray[np.float64]) -> float:  # [N, d]
+    from scipy.spatial.distance import pdist  # 3 MB, that a server of such extractors has no use for
+
     return float(np.median(pdist(points))) if len(points) > 1 else 0.0
 
 

@@ -93,6 +93,7 @@ class LiveModels:
         self._unfit: dict[str, str] = {}  # champions that must not answer here, and why
         self._loading: tuple[Version, asyncio.Task[LiveModel | None]] | None = None
         self._looked = False
+        self._looking = asyncio.Lock()  # two looks at once would load a new champion twice
 
     @property
     def ready(self) -> bool:
@@ -134,6 +135,10 @@ class LiveModels:
 
     async def refresh(self) -> None:
         """Look at the repository once: load each new champion beside the old one, then swap; read verdicts again."""
+        async with self._looking:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         for name, wanted in (await self._champion_versions()).items():
             present = self._champions.get(name)
             if present is None or (present.version, present.promised) != wanted:

@@ -107,7 +107,9 @@ class QualityMetrics:
         self._info = gauge("info", "1 for the candidate that runs beside a champion.", "version")
         self._memory = gauge("memory_bytes", "By which loading the candidate made this process larger.")
         self._shadowed = counter("images", "Images that candidates ran; none of them answered anybody.")
-        self._dropped = counter("dropped_images", "Images of the share that were not run, for want of idle time.")
+        self._dropped = counter(
+            "dropped_images", "Images of the share that were not run, for want of idle time or a champion loaded anew."
+        )
         self._errors = counter("errors", "Candidates that could not be loaded, and runs that failed.")
         self._seconds = Histograms(
             "genserve_shadow_image_seconds",

@@ -55,7 +55,7 @@ class ShadowObserver(Protocol):
         ...
 
     def shadow_dropped(self, model: str, images: int) -> None:
-        """Images were not run on a candidate, for want of idle time."""
+        """Images were not run on a candidate, for want of idle time or because their champion went."""
         ...
 
     def shadow_failed(self, model: str) -> None:
@@ -147,8 +147,10 @@ class Shadow:
             following.cancel()
 
     async def _run_queue(self, name: str, pair: Pair) -> None:
-        while pair.queue and self._pairs.get(name) is pair:
+        while pair.queue:
             await self._spare()
+            if self._pairs.get(name) is not pair:  # what waited was counted as dropped
+                return
             copied = pair.next()
             if self._clock() - copied.since > STALE_SECONDS:
                 self._observer.shadow_dropped(name, len(copied.samples))
@@ -179,6 +181,7 @@ class Shadow:
         deadline = Deadline(time.monotonic() + RUN_SECONDS)
         made = await self._batcher.generate(pair.candidate, source, images, deadline=deadline, background=True)
         if self._pairs.get(name) is not pair:  # promoted, or replaced, meanwhile
+            self._observer.shadow_dropped(name, images)
             return
         for spread, samples in zip(pair.spreads, (copied.samples, made.samples), strict=True):
             spread.add(samples)
@@ -213,7 +216,9 @@ class Shadow:
             pair = self._pairs.get(name)
             if pair is not None and pair.candidate.version == candidate:
                 if pair.champion.generator is not champion.generator:  # numbers of two champions do not mix
-                    self._pairs[name] = Pair(champion, pair.candidate, await self._lens(champion))
+                    fresh = Pair(champion, pair.candidate, await self._lens(champion))
+                    self._observer.shadow_dropped(name, pair.waiting)
+                    self._pairs[name] = fresh
                 continue
             if pair is not None:
                 self._end(name)
@@ -253,7 +258,7 @@ class Shadow:
         return None if self._inspector is None else await self._inspector.open(champion)
 
     def _end(self, name: str) -> None:
-        del self._pairs[name]
+        self._observer.shadow_dropped(name, self._pairs.pop(name).waiting)
         self._observer.shadow_ended(name)
 
 

@@ -20,3 +20,11 @@ def test_help_is_light() -> None:
     code = f"import sys; from genserve.cli import build_parser; build_parser(); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_server_loads_no_statistics_and_no_data() -> None:
+    """Each costs memory in every replica: scipy.stats alone 42 MB."""
+    heavy = "{'scipy.stats', 'scipy.sparse', 'scipy.spatial', 'models.datasets', 'pandas', 'torch'}"
+    code = f"import sys, serving.server; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

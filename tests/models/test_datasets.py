@@ -11,7 +11,7 @@ from models.datasets import load_dataset
 from models.errors import DataError
 from models.idx import read_idx
 from models.sources import IDX_FILES, SOURCES, locate
-from models.splits import by_content, near_duplicates
+from models.splitting import by_content, near_duplicates
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"

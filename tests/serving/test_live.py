@@ -50,6 +50,12 @@ def live(repository, log, clock):
     return LiveModels(repository, loader=partial(load, repository), observer=log, clock=clock)
 
 
+async def test_two_looks_at_once_load_once(live, log):
+    """The second waits for the first, and finds the champion loaded."""
+    await asyncio.gather(live.refresh(), live.refresh())
+    assert len(log.live) == 1
+
+
 async def test_a_promotion_is_followed_and_the_old_model_is_let_go(live, repository, log):
     """A request that began before keeps its model; when it ends the old session's memory goes."""
     await live.refresh()

@@ -166,6 +166,21 @@ async def test_what_waits_too_much_is_dropped(repository, shadowing, monkeypatch
         await seen(lambda: metric(app, "images_total") == 64)
 
 
+async def test_what_waits_when_its_champion_is_loaded_anew_is_dropped(repository, shadowing, monkeypatch):
+    """Every image of the share is counted, once: the five that waited, and those asked for afterwards."""
+    app = create_app(shadowing, repository)
+    async with running(app) as client:
+        await seen(lambda: metric(app, "info", version="2"))
+        monkeypatch.setattr(Batcher, "spare", property(lambda self: False))
+        await ask(client, 5)
+        await app.service.live.reload(app.service.live.champion("tiny"))
+        await seen(lambda: metric(app, "dropped_images_total") == 5)
+        monkeypatch.undo()
+        await ask(client, 4)
+        await seen(lambda: metric(app, "images_total") == 4)
+        assert metric(app, "dropped_images_total") == 5
+
+
 async def test_features_of_candidates_are_compared_where_there_is_a_baseline(tmp_path, shadowing):
     """The candidate's distance to the champion's real samples, with its interval."""
     repository = Repository(tmp_path)
