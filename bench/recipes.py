@@ -112,7 +112,7 @@ class Measure:
     def __call__(self, G: Generator, state: State, count: int) -> float:
         """Of so many samples; G's statistics are made its own first."""
         G = copy.deepcopy(G)
-        reestimate_statistics(G, state.signature, state.config.batch_size)
+        reestimate_statistics(G, state.signature, state.config.batch_size, state.config.precision)
         fakes = self.extractor.features(sample(G, state.signature, np.arange(count) + FIRST_SEED))
         return frechet_distance(moments(fakes), self.reals) / self.trace
 

@@ -147,7 +147,7 @@ class Trainer:
         self._require_finite()
         state, signature = self.state, self.state.signature
         G_ema = copy.deepcopy(state.G_ema)
-        reestimate_statistics(G_ema, signature, state.config.batch_size)
+        reestimate_statistics(G_ema, signature, state.config.batch_size, state.config.precision)
         samples = None if self.scorer is None else sample(G_ema, signature, self.scorer.seeds)
         if samples is not None:
             require_sane_samples(state.step, samples)

@@ -64,7 +64,7 @@ def sample(
     signature: Signature,
     seeds: NDArray[np.int64],
     class_idx: Sequence[int] | None = None,
-    batch_size: int = 250,
+    batch_size: int = 64,
 ) -> Samples:
     """What is served of these seeds, of a generator in eval mode, each of its class or of the one it draws.
 

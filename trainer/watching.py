@@ -21,7 +21,7 @@ from trainer.state import State
 ENOUGH_HELD_OUT = 200  # a smaller validation split leaves it to the training split what samples must cover
 RECENT = 5  # probes
 DOUBTFUL = 0.75  # mean accuracy of D on held-out samples: above, no fresh D is needed to see that they differ
-BATCHES_BETWEEN = 5_000  # of D, from one retraining to the next: some 4 % of the time
+BATCHES_BETWEEN = 8_000  # of D, from one retraining to the next: some 2 % of the time
 
 
 class Watch:

@@ -278,13 +278,13 @@ def test_statistics_are_those_of_the_averaged_weights(tiny: Config) -> None:
     """Re-estimated, the first BatchNorm holds the moments of its own input over the prior; twice, the same bits."""
     G = make_generator(tiny, SHAPE)
     G.norm.running_mean.fill_(99.0)
-    reestimate_statistics(G, signature_of(tiny, SHAPE), 64)
+    reestimate_statistics(G, signature_of(tiny, SHAPE), 64, "fp32")
     first = weights(G)
     covariance = G.linear.weight @ G.linear.weight.T
     expected = covariance.diagonal().view(len(G.norm.running_var), -1).mean(1)
     torch.testing.assert_close(G.norm.running_var, expected, rtol=0.1, atol=0)
     assert G.norm.running_mean.abs().max() < 0.1 * expected.sqrt().max()
-    reestimate_statistics(G, signature_of(tiny, SHAPE), 64)
+    reestimate_statistics(G, signature_of(tiny, SHAPE), 64, "fp32")
     assert changed(G, first) == set()
     assert not G.training
 

@@ -278,7 +278,7 @@ def trained(tiny: Config) -> Generator:
     G = make_generator(tiny, SHAPE)
     for p in G.parameters():
         p.data.add_(torch.randn_like(p), alpha=0.3)
-    reestimate_statistics(G, signature_of(tiny, SHAPE), 16)
+    reestimate_statistics(G, signature_of(tiny, SHAPE), 16, "fp32")
     return G
 
 
@@ -287,7 +287,7 @@ def test_folding_changes_nothing(tiny: Config, preset: str) -> None:
     """Without any BatchNorm the folded generator gives the same images within 1e-5."""
     torch.manual_seed(0)
     G = make_generator(msgspec.structs.replace(tiny, preset=preset, g_channels=8), (28, 28, 3))
-    reestimate_statistics(G, signature_of(tiny, (28, 28, 3)), 16)
+    reestimate_statistics(G, signature_of(tiny, (28, 28, 3)), 16, "fp32")
     servable = Servable(copy.deepcopy(G))
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in servable.modules())
     z = torch.randn(9, tiny.z_dim)
