@@ -21,7 +21,7 @@ serve: $(VENV)/.$(RUNTIME)  ## serve the shipped model on 127.0.0.1:8000 (PORT= 
 	$(BIN)/genserve serve --port $(PORT)
 
 test: $(VENV)/.dev .tools/.packages .tools/torch-fidelity  ## install what the tests need, and run them
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope  # two processes; threads of theirs would spin
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import contracts
 	$(BIN)/ruff check .

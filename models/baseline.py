@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.blas import one_thread
 from models.errors import LoadError
 from models.extractor_manifest import ExtractorManifest
 from models.extractors import Extractor
@@ -202,6 +203,10 @@ class _Distance:
     def __call__(self, features: NDArray[Any]) -> float:
         if not np.isfinite(features).all():
             return math.nan
+        with one_thread(features.shape[1]):
+            return self._measured(features)
+
+    def _measured(self, features: NDArray[Any]) -> float:
         mean, real = np.asarray(features, np.float64).mean(0), self._real
         x = (features - mean) / math.sqrt(len(features) - 1)
         cross = np.linalg.eigvalsh(self._gram(x))

@@ -12,6 +12,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.special import chdtri, stdtrit
 
+from models.blas import one_thread
 from models.bounds import Spread, spread
 from models.halving import Groups, Matrix, Moments, Vector, design
 
@@ -69,7 +70,8 @@ def moments(features: NDArray[Any]) -> Moments:  # [N, d], N >= 2
 
 def frechet_distance(fake: Moments, real: Moments) -> float:
     """FD by eigenvalues that are clipped at 0: always real, whatever the covariances' ranks."""
-    return _distance(fake, real, 0)
+    with one_thread(len(real.mean)):
+        return _distance(fake, real, 0)
 
 
 def frechet(fake: NDArray[Any], real: NDArray[Any], *, seed: int = 0) -> Frechet:
@@ -91,6 +93,11 @@ def frechet(fake: NDArray[Any], real: NDArray[Any], *, seed: int = 0) -> Frechet
     """
     if fake.shape[1] != real.shape[1] or min(len(fake), len(real)) < 4:
         raise ValueError(f"features {fake.shape} and {real.shape}: at least 4 of each, of the same dimension")
+    with one_thread(fake.shape[1]):
+        return _frechet(fake, real, seed)
+
+
+def _frechet(fake: NDArray[Any], real: NDArray[Any], seed: int) -> Frechet:
     k, num_quarterings = _size(min(len(fake), len(real)), fake.shape[1])
     everything = np.ones((1, 1 << k), bool)
     r = Groups(real, None, 1 << k, seed=seed)
