@@ -43,6 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         z_dim: length of z.
         g_channels: of G's widest feature map; it doubles with every halving of the resolution below half. Of mlp: units
             of a hidden layer.
+        g_hidden: units of a fully connected layer between z and the first feature map of dcgan and resize; 0 for none.
         d_channels: of D's, likewise.
         d_hidden: units of D's fully connected layer; of r3gan's D the length of a class's embedding; of mlp's how many
             Fourier features it sees.
@@ -89,6 +90,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prior: Prior = "normal"
     z_dim: int = 64
     g_channels: int = 64
+    g_hidden: int = 0
     d_channels: int = 64
     d_hidden: int = 256
     blocks: int = 1
@@ -134,6 +136,7 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
     ("max_skipped", 0, 1),
     ("z_dim", 1, 4096),
     ("g_channels", 2, 2048),
+    ("g_hidden", 0, 8192),
     ("d_channels", 1, 2048),
     ("d_hidden", 1, 8192),
     ("blocks", 1, 64),

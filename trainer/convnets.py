@@ -2,8 +2,9 @@
 
 Both G map z to a small feature map and double it to the full resolution: `dcgan` with strided transposed convolutions
 (Radford et al. 2016), `resize` with nearest-neighbour upsampling and 3x3 convolutions (Odena et al. 2016, against
-checkerboards). Both use the same D. Weights start as DCGAN's: N(0, 0.02), BatchNorm scales N(1, 0.02); those of a D
-without BatchNorm as He et al. 2015 (Eq. 14) say, since nothing brings its activations back to scale.
+checkerboards). With g_hidden a fully connected layer comes first; dcgan with g_hidden 1024 has InfoGAN's G. Both use
+the same D. Weights start as DCGAN's: N(0, 0.02), BatchNorm scales N(1, 0.02); those of a D without BatchNorm as He et
+al. 2015 (Eq. 14) say, since nothing brings its activations back to scale.
 """
 
 import math
@@ -21,7 +22,7 @@ class ConvGenerator(Generator):
     """G of both presets; its images are within [-1, 1].
 
     Args:
-        config: gives preset, z_dim and g_channels.
+        config: gives preset, z_dim, g_channels and g_hidden.
         shape: of an image, (H, W, C).
         num_classes: 0 for an unconditional generator; else the class's embedding is a second z.
     """
@@ -33,7 +34,9 @@ class ConvGenerator(Generator):
         transposed = config.preset == "dcgan"  # its last doubling makes the image itself
         doublings = range(self.start.doublings, 0 if transposed else -1, -1)
         widths = [max(1, config.g_channels * 2**i // 2) for i in doublings]
-        self.linear = nn.Linear(self.inputs, widths[0] * self.start.height * self.start.width, bias=False)
+        self.hidden = _fully_connected(self.inputs, config.g_hidden) if config.g_hidden else nn.Sequential()
+        inputs = config.g_hidden or self.inputs
+        self.linear = nn.Linear(inputs, widths[0] * self.start.height * self.start.width, bias=False)
         self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(widths[0])  # Identity once it is folded
         block = _transposed if transposed else _resized
         self.blocks = nn.ModuleList()
@@ -48,7 +51,8 @@ class ConvGenerator(Generator):
 
     def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, C, H, W]
         """Generate."""
-        x = self.linear(self.with_class(z, class_idx)).view(len(z), -1, self.start.height, self.start.width)
+        x = self.linear(self.hidden(self.with_class(z, class_idx)))
+        x = x.view(len(z), -1, self.start.height, self.start.width)
         x = torch.relu(self.norm(x.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x)
@@ -109,6 +113,11 @@ class FlattenChannelsLast(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Flatten."""
         return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def _fully_connected(inputs: int, units: int) -> nn.Sequential:  # [N, inputs] -> [N, units]
+    """As InfoGAN's G begins (Chen et al. 2016, appendix C.1)."""
+    return nn.Sequential(nn.Linear(inputs, units, bias=False), nn.BatchNorm1d(units), nn.ReLU(inplace=True))
 
 
 def _transposed(a: int, b: int) -> list[nn.Module]:  # [N, a, H, W] -> [N, b, 2H, 2W]

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from models.errors import Refused
 from models.generator import Generator as OnnxGenerator
@@ -77,18 +77,20 @@ def _fold(folded: ConvGenerator) -> None:
     if isinstance(folded.norm, nn.BatchNorm2d):
         folded.linear = _fold_linear(folded.linear, folded.norm)
         folded.norm = nn.Identity()
+    folded.hidden = _fold_block(list(folded.hidden.children()))
     for i, block in enumerate(folded.blocks):
         folded.blocks[i] = _fold_block(list(block.children()))
 
 
 def _fold_block(layers: list[nn.Module]) -> nn.Sequential:
-    """A block's layers with each BatchNorm folded into the convolution before it."""
+    """A block's layers with each BatchNorm folded into the layer before it."""
     kept: list[nn.Module] = []
     for layer in layers:
-        convolution = kept[-1] if kept else None
-        if isinstance(layer, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d):
-            transposed = isinstance(convolution, nn.ConvTranspose2d)
-            kept[-1] = fuse_conv_bn_eval(convolution, layer, transpose=transposed)
+        before = kept[-1] if kept else None
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d | nn.ConvTranspose2d):
+            kept[-1] = fuse_conv_bn_eval(before, layer, transpose=isinstance(before, nn.ConvTranspose2d))
+        elif isinstance(layer, nn.BatchNorm1d) and isinstance(before, nn.Linear):
+            kept[-1] = fuse_linear_bn_eval(before, layer)
         else:
             kept.append(layer)
     return nn.Sequential(*kept)
