@@ -19,7 +19,7 @@ def check(config: "Config") -> None:
         Invalid: names the field and the reason.
     """
     _check_penalties(config)
-    _check_vectors(config)
+    _check_networks(config)
     if config.preset == "r3gan" and config.d_norm != "none":
         detail = "r3gan's D is made to work without normalisation, and its blocks begin at zero"
         raise Invalid(f"{detail}: set d_norm to none", field="d_norm")
@@ -28,7 +28,9 @@ def check(config: "Config") -> None:
         raise Invalid(f"{detail}: set gp_lambda (10), or d_norm to spectral", field="loss")
 
 
-def _check_vectors(config: "Config") -> None:
+def _check_networks(config: "Config") -> None:
+    if config.g_hidden and config.preset not in ("dcgan", "resize"):
+        raise Invalid(f"{config.preset}'s G has no such layer: leave it out", field="g_hidden")
     vectors = config.preset == "mlp"
     if config.noise_max and not vectors:
         raise Invalid(f"{config.preset}'s D is not told of noise: leave it out", field="noise_max")

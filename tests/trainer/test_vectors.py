@@ -150,6 +150,8 @@ def test_what_does_not_go_together_is_refused(csv: Path, blobs: Path, tmp_path: 
         commands.train(parse("train", blobs, "--preset", "mlp", *run))
     with pytest.raises(Invalid, match="noise_max: resize's D is not told of noise"):
         make_config("mnist", None, {"noise_max": 1.0})
+    with pytest.raises(Invalid, match="g_hidden: mlp's G has no such layer"):
+        make_config("ring", None, {"g_hidden": 8})
     with pytest.raises(Invalid, match=r"noise_min: 4 is above noise_max, 3"):
         small(noise_min=4.0)
     with pytest.raises(Invalid, match="d_norm: mlp's D has no BatchNorm"):
