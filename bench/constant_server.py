@@ -2,7 +2,8 @@
 
     GENSERVE_PORT=8001 python -m bench.constant_server BYTES
 
-What a cache hit is compared with: all that HTTP costs, and no model, cache or sample.
+What a cache hit is compared with: all that HTTP costs, and no model, cache or sample. It parses each request, where
+a server that keeps answers remembers bytes that came before (serving.known).
 """
 
 import os

@@ -21,6 +21,7 @@ from models.latents import draw
 Images = NDArray[np.uint8]  # [N, H, W, C]
 Labels = NDArray[np.int64]  # [N]
 Latents = NDArray[np.float32]  # [N, z_dim]
+Weights = NDArray[np.float32]
 Strengths = dict[str, float]
 
 RARE = 3  # the class that is missing or rare
@@ -166,20 +167,29 @@ class Broken:
         return self._made(self.generator, change)
 
     def rounded(self, levels: int) -> Samples:
-        """An int8 conversion gone wrong: of every weight tensor so few values are left."""
-        proto = onnx.load_from_string(self.model)
-        for tensor in proto.graph.initializer:
-            weights = numpy_helper.to_array(tensor)
-            if weights.dtype == np.float32 and weights.ndim >= 2:
-                step = 2 * np.abs(weights).max() / (levels - 1)
-                coarse = (np.rint(weights / step) * step).astype(np.float32)
-                tensor.CopyFrom(numpy_helper.from_array(coarse, tensor.name))
-        return self._made(Generator.from_bytes(bytes(proto.SerializeToString())), lambda z: z)
+        """An int8 conversion gone wrong."""
+        return self._made(Generator.from_bytes(changed(self.model, partial(coarse, levels))), lambda z: z)
 
     def _made(self, generator: Generator, change: Callable[[Latents], Latents]) -> Samples:
         z = change(draw(generator.signature, np.arange(self.count) + FIRST_SEED).z)
         parts = np.array_split(z.astype(np.float32), -(-self.count // 250))
         return Samples(np.concatenate([np.asarray(generator.generate(part), np.uint8) for part in parts]))
+
+
+def changed(model: bytes, change: Callable[[Weights], Weights]) -> bytes:
+    """The ONNX file with another value for every weight tensor; biases and the like stay."""
+    proto = onnx.load_from_string(model)
+    for tensor in proto.graph.initializer:
+        weights = numpy_helper.to_array(tensor)
+        if weights.dtype == np.float32 and weights.ndim >= 2:
+            tensor.CopyFrom(numpy_helper.from_array(change(weights).astype(np.float32), tensor.name))
+    return bytes(proto.SerializeToString())
+
+
+def coarse(levels: int, weights: Weights) -> Weights:
+    """Rounded to so few values, evenly spaced."""
+    step = 2 * np.abs(weights).max() / (levels - 1)
+    return np.asarray(np.rint(weights / step) * step)
 
 
 def _random() -> np.random.RandomState:

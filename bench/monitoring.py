@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench.connection import FIRST_SEED, Requests
+from bench.known_bad import Weights, changed, coarse
 from bench.load import LoadProcess, closed_loop
 from bench.server import running
 from models.baseline import Baseline, Meter, decode
@@ -36,6 +37,7 @@ TRIALS = 200
 CONNECTIONS = (1, 16, 64)
 ROUNDS, SECONDS = 5, 2.0
 CLAMPS, SCALES = (1.0, 0.8, 0.6), (1.2, 1.35)
+LEVELS, NOISES = (33, 17), (0.1, 0.2)  # of weights that are rounded; sd of a relative change to each
 MONITORED = "genserve_monitor_images_total"
 RUN = 50  # samples at a time
 
@@ -71,7 +73,8 @@ def faults(repository: Repository, name: str, blocks: int) -> dict[str, Any]:
     baseline = decode(repository.baseline(version, verdict))
     digest = baseline.extractor_manifest.digest
     extractor = open_extractor(find(baseline.extractor, repository=repository.root, digest=digest), threads=1)
-    generator = Generator.open(version.model_path)
+    model = version.model_path.read_bytes()
+    generator = Generator.from_bytes(model)
     budget = WEEK_SECONDS / BLOCK_SECONDS
     healthy = _blocks(baseline, extractor, generator, blocks, _as_it_is)
     found: dict[str, Any] = {
@@ -85,8 +88,10 @@ def faults(repository: Repository, name: str, blocks: int) -> dict[str, Any]:
             "weeks": WEEKS,
         },
     }
-    for fault, spoil in _latent_faults().items():
-        spoiled = _blocks(baseline, extractor, generator, -(-blocks // 3), spoil)
+    faulty = {fault: (generator, spoil) for fault, spoil in _latent_faults().items()}
+    faulty |= {fault: (Generator.from_bytes(file), _as_it_is) for fault, file in _weight_faults(model).items()}
+    for fault, (network, spoil) in faulty.items():
+        spoiled = _blocks(baseline, extractor, network, -(-blocks // 3), spoil)
         found[fault] = _found(baseline, spoiled, budget)
         print(fault, found[fault], file=sys.stderr, flush=True)
     return found
@@ -130,6 +135,17 @@ def cost(models: Path, name: str) -> dict[str, Any]:
 def _latent_faults() -> dict[str, Spoil]:
     clamps: dict[str, Spoil] = {f"latents clamped at {limit}": partial(_clamped, limit) for limit in CLAMPS}
     return clamps | {f"latents times {by}": partial(_scaled, by) for by in SCALES}
+
+
+def _weight_faults(model: bytes) -> dict[str, bytes]:
+    """A provider that computes too coarsely, and memory that went bad."""
+    faults = {f"weights rounded to {levels} levels": partial(coarse, levels) for levels in LEVELS}
+    faults |= {f"weights changed by {by:.0%}": partial(_disturbed, by) for by in NOISES}
+    return {fault: changed(model, change) for fault, change in faults.items()}
+
+
+def _disturbed(by: float, weights: Weights) -> Weights:
+    return np.asarray(weights * (1 + by * np.random.RandomState(0).standard_normal(weights.shape)))
 
 
 def _clamped(limit: float, z: Latents) -> Latents:

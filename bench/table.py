@@ -47,11 +47,12 @@ class Row:
 
 @dataclass
 class Result:
-    """A row's repeats for one model."""
+    """A row's repeats for one model, and those that other work disturbed."""
 
     row: Row
     model: str
     repeats: list[Figures] = field(default_factory=list)
+    set_aside: list[Figures] = field(default_factory=list)
 
     @property
     def figures(self) -> list[float]:
@@ -86,6 +87,7 @@ class Result:
             "reached": self.row.reached(self.median, self.model) if self.repeats else None,
             "medians": {key: statistics.median(repeat[key] for repeat in self.repeats) for key in numbers},
             "repeats": self.repeats,
+            "set_aside": self.set_aside,
         }
 
 

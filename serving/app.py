@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException
 from models.repository import Repository, Version
 from serving.asgi import ASGIApp, Receive, Scope, Send
 from serving.backend import create_backend
+from serving.known import Known
 from serving.loading import LiveModel
 from serving.metrics import CONTENT_TYPE
 from serving.middleware import Front
@@ -96,7 +97,14 @@ def assemble(service: Service, running: Callable[[], AbstractAsyncContextManager
         logging_config=None,
     )
     paths = [route.path_format for route in litestar.routes]
-    front = Front(litestar, hot=hot, paths=paths, metrics=service.metrics, draining=lambda: service.state.draining)
+    front = Front(
+        litestar,
+        hot=hot,
+        paths=paths,
+        metrics=service.metrics,
+        draining=lambda: service.state.draining,
+        known=Known(),
+    )
     return App(service, litestar, front)
 
 

@@ -33,6 +33,7 @@ from serving.asgi import (
 )
 from serving.calls import Leave, nothing
 from serving.errors import Overloaded, SlowSender, TooLarge
+from serving.known import Known
 from serving.logs import REQUEST_ID
 from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
 from serving.problems import problem_of, reply_to
@@ -65,6 +66,7 @@ class Front:
         draining: whether connections should be given up after their answer.
         body_seconds: time in which a body must have arrived.
         max_bodies_bytes: bound of the bodies of all requests that are being answered.
+        known: what requests to `routes` meant that came before, kept by their bytes; None to parse each.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class Front:
         draining: Callable[[], bool],
         body_seconds: float = 15.0,
         max_bodies_bytes: int = MAX_BODIES_BYTES,
+        known: Known | None = None,
     ) -> None:
         self.app = app
+        self.known = known
         self._hot = dict(hot)
         self.routes = {path.encode(): route for path, route in hot.items()}
         self._paths = {path: re.compile(PARAMETER.sub("[^/]+", re.escape(path))) for path in paths}
@@ -103,16 +107,17 @@ class Front:
         else:  # no route speaks websocket
             await send({"type": "websocket.close", "code": 1000, "reason": None})
 
-    def take(self, route: Route, request: Incoming, turn: Turn) -> None:
-        """Answer a whole request to one of `routes`, at once where that can be."""
+    def take(self, route: Route, request: Incoming, turn: Turn) -> bool:
+        """Answer a whole request to one of `routes`, at once where that can be: whether it was."""
         began = time.perf_counter()
         name = request_id(request.headers.get(b"x-request-id"))
         reply = route.at_once(request)
         if reply is None:
             Call(self, route, request, turn, name, began).begin()
-        else:
-            turn.reply(reply, name, close=self.draining())
-            self.count(route.path, "POST", reply.status, time.perf_counter() - began)
+            return False
+        turn.reply(reply, name, close=self.draining())
+        self.count(route.path, "POST", reply.status, time.perf_counter() - began)
+        return True
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request ended."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import re
 import socket
+import time
 
 import pytest
 from uvicorn.server import ServerState
@@ -10,8 +12,9 @@ from uvicorn.server import ServerState
 from models.repository import Repository
 from models.testkit import promote_tiny
 from serving.app import create_app
-from serving.asgi import Reply
+from serving.asgi import Incoming, Reply
 from serving.fast_path import FastProtocol
+from serving.known import MAX_BYTES, MAX_REQUESTS, Known
 from serving.listening import http_config
 from serving.settings import Settings
 from tests.serving.kit import Server, closing, running, until
@@ -99,14 +102,88 @@ def test_a_hit_of_other_words_is_another_answer(client):
     assert (status, got[b"x-cache"], got[b"x-request-id"]) == (200, b"hit", b"mine")
 
 
-@pytest.mark.parametrize(("version", "headers"), [(b"1.0", {}), (b"1.1", {"connection": "close"})])
-def test_a_connection_that_shall_end_does(client, version, headers):
-    """HTTP/1.0 and Connection: close, for a miss and its repetition's hit alike."""
+def repeat(client, data, times=3):
+    """The answers to the same bytes again and again: computed, then at hand, then known."""
     sock, answers = client
-    sock.sendall(post(b'{"seed": 21}', version=version, **headers))
-    status, got, _ = answer(answers)
-    assert (status, got[b"connection"]) == (200, b"close")
+    got = []
+    for _ in range(times):
+        sock.sendall(data)
+        got.append(answer(answers))
+    return got
+
+
+def test_known_bytes_get_the_answer_that_they_had(client):
+    """Only the id, and the cache's word after the first, differ."""
+    first, *later = repeat(client, post(b'{"seed": 31}'), times=4)
+    assert first[1][b"x-cache"] == b"miss"
+    for status, headers, body in later:
+        assert (status, shared(headers), body, headers[b"x-cache"]) == (200, shared(first[1]), first[2], b"hit")
+    assert len({headers[b"x-request-id"] for _, headers, _ in [first, *later]}) == 4
+
+
+def test_known_bytes_are_no_request_inside_of_another(client):
+    """As a part of a body and of headers they are what they are there."""
+    sock, answers = client
+    known = post(b'{"seed": 32}')
+    repeat(client, known)
+    sock.sendall(post(b"", **{"content-length": len(known)}))
+    time.sleep(0.05)  # a packet of its own
+    sock.sendall(known)
+    status, _, body = answer(answers)
+    assert status == 400
+    assert b"JSON" in body
+    sock.sendall(b"POST /interpolate HTTP/1.1\r\nx-more: ")
+    time.sleep(0.05)
+    sock.sendall(known)  # whose first line is a header's value now, and whose body lacks key frames
+    status, _, body = answer(answers)
+    assert status == 400
+    assert b"seed" in body
+
+
+def test_known_bytes_are_kept_whole(client):
+    """Two requests in one packet have two answers each time, and what follows a request is never forgotten."""
+    sock, answers = client
+    one = post(b'{"seed": 33}')
+    repeat(client, one)
+    for _ in range(3):
+        sock.sendall(one + one)
+        assert [answer(answers)[0] for _ in range(2)] == [200, 200]
+    sock.sendall(one + b"\x00")
+    assert [answer(answers)[0] for _ in range(2)] == [200, 400]
     assert answers.read() == b""
+
+
+def test_bytes_before_a_refusal_are_refused_each_time(server):
+    """A request with bytes behind it that are no HTTP is not known without them."""
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock, sock.makefile("rb") as answers:
+            sock.sendall(post(b'{"seed": 34}') * 2 + b"\x00")
+            got = [int(line.split()[1]) for line in answers if line.startswith(b"HTTP/1.1 ")]
+        assert got[-1] == 400
+
+
+def test_what_is_known_is_bounded():
+    """In number and in size; what was forgotten is parsed again."""
+    known, request = Known(), (None, Incoming({}, b""))
+    known.keep(b"x" * (MAX_BYTES + 1), request)
+    assert known.find(b"x" * (MAX_BYTES + 1)) is None
+    for number in range(MAX_REQUESTS):
+        known.keep(b"%d" % number, request)
+    assert known.find(b"0") is request
+    known.keep(b"one more", request)
+    assert known.find(b"0") is None
+    assert known.find(b"one more") is request
+
+
+@pytest.mark.parametrize(("version", "headers"), [(b"1.0", {}), (b"1.1", {"connection": "close"})])
+def test_a_connection_that_shall_end_does(server, version, headers):
+    """HTTP/1.0 and Connection: close, for a miss and its repetition's hit alike."""
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock, sock.makefile("rb") as answers:
+            sock.sendall(post(b'{"seed": 21}', version=version, **headers))
+            status, got, _ = answer(answers)
+            assert (status, got[b"connection"]) == (200, b"close")
+            assert answers.read() == b""
 
 
 def test_expectations_are_met(client):
@@ -138,8 +215,9 @@ def test_a_drain_closes_connections_after_their_answer(tmp_path):
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock,
         sock.makefile("rb") as answers,
     ):
-        sock.sendall(post())
-        assert b"connection" not in answer(answers)[1]
+        for _ in range(3):  # a miss, a hit, and the same bytes once more
+            sock.sendall(post())
+            assert b"connection" not in answer(answers)[1]
         server.terminate()
         wait_until(lambda: server.status("/health/ready") == 503)
         sock.sendall(post())
@@ -159,12 +237,18 @@ class Wire(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.answers = 0
+        self.written = b""
+        self.closed = False
 
     def write(self, data):
         self.answers += data.startswith(b"HTTP/1.1 200")
+        self.written += data
+
+    def close(self):
+        self.closed = True
 
     def is_closing(self):
-        return False
+        return self.closed
 
     def pause_reading(self):
         """Nothing comes unasked."""
@@ -173,29 +257,68 @@ class Wire(asyncio.Transport):
         """Nor now."""
 
 
-@pytest.mark.parametrize("body", [b'{"seed": %d}', b'{"seed": 1}', b'{"seed": %d, "num_images": 4}'])
-async def test_a_request_leaves_nothing_for_the_collector(tmp_path, body):
-    """Misses, hits and grids: everything is freed when the answer is out."""
+@pytest.fixture
+async def connect(tmp_path):
+    """Makes connections to an application: a wire and a protocol each."""
     repository = Repository(tmp_path)
     promote_tiny(repository)
     app = create_app(Settings(), repository)
     async with running(app):
         config = http_config(app, Settings(), lifespan="off")
         config.load()
-        wire, protocol = Wire(), FastProtocol(config=config, server_state=ServerState(), app_state={})
-        protocol.connection_made(wire)
 
-        async def ask(numbers):
-            for number in numbers:
-                before = wire.answers
-                protocol.data_received(post(body.replace(b"%d", b"%d" % number)))
-                await until(lambda before=before: wire.answers > before)
+        def connected():
+            wire, protocol = Wire(), FastProtocol(config=config, server_state=ServerState(), app_state={})
+            protocol.connection_made(wire)
+            return wire, protocol
 
-        await ask(range(10))
-        gc.collect()
-        gc.disable()
-        try:
-            await ask(range(10, 60))
-            assert gc.collect() < 50
-        finally:
-            gc.enable()
+        yield connected
+
+
+async def test_known_bytes_wait_for_the_answer_before(connect):
+    """An answer at hand does not overtake one that is being computed."""
+    wire, protocol = connect()
+    known = post(b'{"seed": 35}')
+    for number in range(3):
+        protocol.data_received(known)
+        await until(lambda number=number: wire.answers > number)
+    protocol.data_received(post(b'{"seed": 36}'))
+    protocol.data_received(known)
+    await until(lambda: wire.answers == 5)
+    seeds = re.findall(rb"x-seed: (\d+)", wire.written)
+    assert seeds == [b"35", b"35", b"35", b"36", b"35"]
+
+
+async def test_known_bytes_end_the_wait_for_headers(connect, monkeypatch):
+    """The first request of a connection is in time though it is not parsed; silence is still cut."""
+    monkeypatch.setattr(FastProtocol, "header_seconds", 0.2)
+    wires = []
+    for ask in (3, 1, 0):  # the bytes are known at the second connection
+        wire, protocol = connect()
+        for number in range(ask):
+            protocol.data_received(post())
+            await until(lambda wire=wire, number=number: wire.answers > number)
+        wires.append(wire)
+    await asyncio.sleep(0.4)
+    assert [wire.closed for wire in wires] == [False, False, True]
+
+
+@pytest.mark.parametrize("body", [b'{"seed": %d}', b'{"seed": 1}', b'{"seed": %d, "num_images": 4}'])
+async def test_a_request_leaves_nothing_for_the_collector(connect, body):
+    """Misses, hits and grids: everything is freed when the answer is out."""
+    wire, protocol = connect()
+
+    async def ask(numbers):
+        for number in numbers:
+            before = wire.answers
+            protocol.data_received(post(body.replace(b"%d", b"%d" % number)))
+            await until(lambda before=before: wire.answers > before)
+
+    await ask(range(10))
+    gc.collect()
+    gc.disable()
+    try:
+        await ask(range(10, 60))
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
