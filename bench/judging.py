@@ -1,6 +1,6 @@
 """What the gate sees of known faults: each at three strengths, what it measures, and what refuses it.
 
-    python -m bench.judging [--extractor E] [--json FILE]
+    python -m bench.judging [--extractor E] [--faults NAME ...] [--json FILE]
 
 The fakes are bench.known_bad's, made of Fashion-MNIST's validation images and of the model that ships; they are held
 against the gate split under the default policy, and against the shipped model where the comparison is meant for them.
@@ -9,12 +9,15 @@ Nothing is promoted by it.
 
 import argparse
 import json
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.half_trained import half_trained
 from bench.known_bad import Broken, Case, Faults, Samples
 from bench.machine import describe
 from models.datasets import Dataset, load_dataset
@@ -30,12 +33,14 @@ ZOO = Path(__file__).parent.parent / "models" / "zoo" / "fashion-mnist"
 HEADER = f"{'fakes':<40}{'FD/Tr':>8}{'prec.':>8}{'recall':>8}{'cover.':>8}{'replay':>8}{'pixels':>8}  refused by"
 PARITY = Parity(ok=True, detail="not a file")
 SHIPPED = "the shipped model"
+HALF_TRAINED_KIMG = 60
 
 
 def main() -> None:
     """Judge every fault, print the table, keep the figures."""
     parser = argparse.ArgumentParser(description="What the gate sees of known faults.")
     parser.add_argument("--extractor", help="a name or a folder (default: the data set's own)")
+    parser.add_argument("--faults", nargs="+", help="only these, such as blurred half-trained (default: all)")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     args = parser.parse_args()
     dataset = load_dataset("fashion-mnist")
@@ -47,6 +52,8 @@ def main() -> None:
     figures = [{"fakes": "floor", **_figures(floor.measures), "refused": ""}]
     champion: Measured | None = None
     for case in all_cases(dataset):
+        if args.faults and case.gates and case.fault not in args.faults:
+            continue
         samples = case.make()
         names = dataset.class_names if samples.asked is not None else None
         fakes = Fakes(extractor.extract(samples.images), samples.asked, names, samples.images[: policy.num_neighbours])
@@ -76,6 +83,9 @@ def all_cases(dataset: Dataset) -> Iterator[Case]:
     yield Case("validation images", "classes asked for", frozenset(), lambda: Samples(images, labels))
     yield from Faults(images, labels, np.asarray(train.samples, np.uint8))
     yield from broken
+    with tempfile.TemporaryDirectory() as folder:
+        for stage, model in half_trained(Path(folder) / "run", HALF_TRAINED_KIMG, "--threads", "1"):
+            yield Case("half-trained", stage, frozenset({"G1", "G2"}), partial(broken.of, model))
 
 
 def _against(found: Measured, champion: Measured) -> Comparison:

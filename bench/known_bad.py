@@ -166,9 +166,13 @@ class Broken:
         """What it makes of z, or of something else."""
         return self._made(self.generator, change)
 
+    def of(self, model: bytes) -> Samples:
+        """What another file of the same latents makes."""
+        return self._made(Generator.from_bytes(model), lambda z: z)
+
     def rounded(self, levels: int) -> Samples:
         """An int8 conversion gone wrong."""
-        return self._made(Generator.from_bytes(changed(self.model, partial(coarse, levels))), lambda z: z)
+        return self.of(changed(self.model, partial(coarse, levels)))
 
     def _made(self, generator: Generator, change: Callable[[Latents], Latents]) -> Samples:
         z = change(draw(generator.signature, np.arange(self.count) + FIRST_SEED).z)

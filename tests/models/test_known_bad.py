@@ -4,11 +4,13 @@ On 3,000 training and 2,000 gate images of Fashion-MNIST; `python -m bench.judgi
 """
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.half_trained import STAGES, half_trained
 from bench.known_bad import Broken, Case, Faults, Samples
 from models.datasets import load_dataset
 from models.errors import Unavailable
@@ -95,6 +97,17 @@ def test_faults_in_a_sound_generator_are_refused(court: Court, fault: str) -> No
     assert len(cases) == 3
     for case in cases:
         refused_by_its_gate(court, case)
+
+
+def test_half_trained_generators_are_refused(court: Court, tmp_path: Path) -> None:
+    """A narrow network, cut short three times."""
+    narrow = ("--g-channels", "16", "--d-channels", "16", "--threads", "1")
+    stages = list(half_trained(tmp_path / "run", 9, *narrow))
+    assert len(stages) == STAGES == 3
+    for stage, model in stages:
+        refused_by_its_gate(court, Case("half-trained", stage, frozenset({"G1"}), partial(court.broken.of, model)))
+    first, last = (court.measure(court.broken.of(stages[i][1])).measures.fd for i in (0, -1))
+    assert last < first
 
 
 def test_sound_generators_pass(court: Court) -> None:
