@@ -34,31 +34,16 @@ class Kept(NamedTuple):
     model: Address
 
 
-class Entry:
-    """A value.
+class Entry(NamedTuple):
+    """A value with its size in bytes and the time at which it is too old."""
 
-    Args:
-        value: kept.
-        size: its bytes.
-        expires: the time at which it is too old.
-        moved: how many values had been put when it last became the most recently used.
-    """
-
-    __slots__ = ("expires", "moved", "size", "value")
-
-    def __init__(self, value: Any, size: int, expires: float, moved: int) -> None:  # noqa: ANN401 values of any type
-        self.value = value
-        self.size = size
-        self.expires = expires
-        self.moved = moved
+    value: Any
+    size: int
+    expires: float
 
 
 class ByteLRU:
     """A mapping bounded in bytes and age.
-
-    A value becomes the most recently used at its first use after each `put`; uses between two puts keep no order among
-    themselves. What makes room is the same but for values used between the same two puts, and a hit in a full cache
-    writes to no neighbour in the order: cold lines of memory were most of what a hit cost.
 
     Args:
         max_bytes: bound of all values' sizes and their bookkeeping.
@@ -71,7 +56,6 @@ class ByteLRU:
         self.bytes = 0
         self._ttl_seconds = ttl_seconds
         self._clock = clock
-        self._puts = 0
         self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
 
     def __len__(self) -> int:
@@ -85,9 +69,7 @@ class ByteLRU:
         if entry.expires <= self._clock():
             self._drop(key)
             return None
-        if entry.moved != self._puts:
-            entry.moved = self._puts
-            self._entries.move_to_end(key)
+        self._entries.move_to_end(key)
         return entry.value
 
     def put(self, key: Hashable, value: Any, size: int) -> None:  # noqa: ANN401 values of any type
@@ -97,8 +79,7 @@ class ByteLRU:
             self._drop(key)
         if size > self.max_bytes:
             return
-        self._puts += 1
-        self._entries[key] = Entry(value, size, self._clock() + self._ttl_seconds, self._puts)
+        self._entries[key] = Entry(value, size, self._clock() + self._ttl_seconds)
         self.bytes += size
         while self.bytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
@@ -120,13 +101,9 @@ class MemoryCache:
         observer: told of every lookup of samples.
     """
 
-    find_answer: Callable[[Hashable], Kept | None]
-    """A whole answer; None where there is none."""
-
     def __init__(self, lru: ByteLRU, observer: CacheObserver) -> None:
         self._lru = lru
         self._observer = observer
-        self.find_answer = lru.get
 
     def find(self, keys: Iterable[SampleKey], form: Form) -> dict[SampleKey, Samples]:
         """Like `get_many`, at once."""
@@ -141,6 +118,11 @@ class MemoryCache:
         self._observer.looked_up("local", "hit", len(found))
         self._observer.looked_up("local", "miss", misses)
         return found
+
+    def find_answer(self, key: Hashable) -> Kept | None:
+        """A whole answer; None where there is none."""
+        kept: Kept | None = self._lru.get(key)
+        return kept
 
     def keep_answer(self, key: Hashable, kept: Kept) -> None:
         """Keep a whole answer, unless it would push out more than an eighth of everything."""

@@ -6,7 +6,7 @@ write. All else (bodies that come in pieces, pipelined requests, other methods a
 uvicorn's way, with the same answers.
 
 Where a request's answer was at hand, what its bytes mean is remembered: the same bytes again, between two requests of
-any connection, mean the same and are not parsed, which was half of what a cache hit cost.
+any connection, mean the same and are not parsed, which was about a third of what a cache hit cost.
 """
 
 from collections.abc import Callable, Mapping

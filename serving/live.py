@@ -182,8 +182,8 @@ class LiveModels:
 
     def at_hand(self, reference: str | None) -> LiveModel | None:
         """The model that a request means, where it is a champion; None for all else."""
-        meant = reference or self.default_reference
-        return None if meant is None else self._champions.get(meant) or champion_meant(self._champions, meant)
+        meant = self.default_reference if reference is None else reference
+        return None if meant is None else champion_meant(self._champions, meant)
 
     async def get(self, reference: str | None) -> LiveModel:
         """The model that a request means.

@@ -123,7 +123,6 @@ class Sampler:
     ) -> None:
         self._batcher = batcher
         self._local = local
-        self.find_answer = local.find_answer if local else _keeps_nothing
         self._shared = shared
         self._stock = stock
         self._flights: Flights[SampleKey, Fetched] = Flights()
@@ -195,6 +194,10 @@ class Sampler:
         made = await self._batcher.generate(order.model, order.draw, len(order.z), deadline=deadline)
         classes = None if order.class_idx is None else tuple(order.class_idx.tolist())
         return Drawn(made.samples, None, classes, "bypass", made.queue_seconds, made.inference_seconds)
+
+    def find_answer(self, key: Hashable) -> Kept | None:
+        """A whole answer that was kept before; None where there is none."""
+        return self._local.find_answer(key) if self._local else None
 
     def keep_answer(self, key: Hashable, kept: Kept) -> None:
         """Keep a whole answer in the local tier."""
@@ -294,7 +297,3 @@ def _keys(order: Order, classes: tuple[int, ...] | None) -> list[SampleKey]:
         SampleKey(model.manifest.digest, model.numerics, seed, classes[i] if classes else None, order.truncation)
         for i, seed in enumerate(order.seeds)
     ]
-
-
-def _keeps_nothing(_: Hashable) -> Kept | None:
-    return None

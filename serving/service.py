@@ -91,13 +91,15 @@ class Service:
         if len(request.body) > MAX_KEPT_BODY_BYTES or b"x-request-timeout" in request.headers:
             return None
         words = _words(request)
+        if words in self.left_open:
+            return self._from_stock(self.left_open[words])
         kept = self.sampler.find_answer(words)
         if kept is None:
-            return self._from_stock(self.left_open[words]) if words in self.left_open else None
+            return None
         model = self.live.at_hand(kept.reference)
         if model is None or model.address != kept.model:
             return None
-        self.metrics.recalled(kept.model[0], kept.images)
+        self.metrics.recalled(model.version.name, kept.images)
         return kept.reply
 
     async def sample(self, request: Incoming) -> Reply:

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import re
 import socket
-import time
 
 import pytest
 from uvicorn.server import ServerState
@@ -121,25 +120,6 @@ def test_known_bytes_get_the_answer_that_they_had(client):
     assert len({headers[b"x-request-id"] for _, headers, _ in [first, *later]}) == 4
 
 
-def test_known_bytes_are_no_request_inside_of_another(client):
-    """As a part of a body and of headers they are what they are there."""
-    sock, answers = client
-    known = post(b'{"seed": 32}')
-    repeat(client, known)
-    sock.sendall(post(b"", **{"content-length": len(known)}))
-    time.sleep(0.05)  # a packet of its own
-    sock.sendall(known)
-    status, _, body = answer(answers)
-    assert status == 400
-    assert b"JSON" in body
-    sock.sendall(b"POST /interpolate HTTP/1.1\r\nx-more: ")
-    time.sleep(0.05)
-    sock.sendall(known)  # whose first line is a header's value now, and whose body lacks key frames
-    status, _, body = answer(answers)
-    assert status == 400
-    assert b"seed" in body
-
-
 def test_known_bytes_are_kept_whole(client):
     """Two requests in one packet have two answers each time, and what follows a request is never forgotten."""
     sock, answers = client
@@ -153,13 +133,15 @@ def test_known_bytes_are_kept_whole(client):
     assert answers.read() == b""
 
 
-def test_bytes_before_a_refusal_are_refused_each_time(server):
+def test_bytes_before_a_refusal_are_refused_each_time(server, client):
     """A request with bytes behind it that are no HTTP is not known without them."""
+    one = post(b'{"seed": 34}')
+    repeat(client, one)
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock, sock.makefile("rb") as answers:
-            sock.sendall(post(b'{"seed": 34}') * 2 + b"\x00")
-            got = [int(line.split()[1]) for line in answers if line.startswith(b"HTTP/1.1 ")]
-        assert got[-1] == 400
+            sock.sendall(one + b"\x00")
+            assert [answer(answers)[0] for _ in range(2)] == [200, 400]
+            assert answers.read() == b""
 
 
 def test_what_is_known_is_bounded():
@@ -275,6 +257,22 @@ async def connect(tmp_path):
         yield connected
 
 
+async def test_known_bytes_are_no_request_inside_of_another(connect):
+    """As a part of a body and of headers they are what they are there."""
+    wire, protocol = connect()
+    known = post(b'{"seed": 32}')
+    for number in range(3):
+        protocol.data_received(known)
+        await until(lambda number=number: wire.answers > number)
+    protocol.data_received(post(b"", **{"content-length": len(known)}))
+    protocol.data_received(known)
+    await until(lambda: b"not valid JSON" in wire.written)
+    protocol.data_received(b"POST /interpolate HTTP/1.1\r\nx-more: ")
+    protocol.data_received(known)  # whose first line is a header's value now, and whose body lacks key frames
+    await until(lambda: wire.written.count(b"HTTP/1.1 400") == 2)
+    assert wire.answers == 3
+
+
 async def test_known_bytes_wait_for_the_answer_before(connect):
     """An answer at hand does not overtake one that is being computed."""
     wire, protocol = connect()
@@ -299,7 +297,7 @@ async def test_known_bytes_end_the_wait_for_headers(connect, monkeypatch):
             protocol.data_received(post())
             await until(lambda wire=wire, number=number: wire.answers > number)
         wires.append(wire)
-    await asyncio.sleep(0.4)
+    await until(lambda: wires[-1].closed)  # the last to connect
     assert [wire.closed for wire in wires] == [False, False, True]
 
 
