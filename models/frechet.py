@@ -122,6 +122,7 @@ def _frechet(fake: NDArray[Any], real: NDArray[Any], seed: int) -> Frechet:
         second = float((quarters + 2 * fd - 3 * halves.mean(1)[plan.halvings].mean(1)).mean())
     influence_g, influence_r = _influences(fake, real, all_g, all_r, basis, dead)
     first_order = influence_g.var() / len(fake) + influence_r.var() / len(real)
+    growth = _growth(fake, real, influence_g, influence_r, basis, dead)
     between = float(np.mean((halves[:, 0] - halves[:, 1]) ** 2) / 4)
     if between > first_order * chdtri(len(bends), 1 - DISAGREEMENT) / len(bends):
         first_order = between
@@ -131,7 +132,9 @@ def _frechet(fake: NDArray[Any], real: NDArray[Any], seed: int) -> Frechet:
     return Frechet(
         fd=fd,
         fd_inf=fd_inf,
-        spread=spread(fd_inf, biased=fd, linear=float(first_order), quadratic=quadratic, inflation=inflation),
+        spread=spread(
+            fd_inf, biased=fd, linear=float(first_order), quadratic=quadratic, inflation=inflation, growth=growth
+        ),
         trace_real=float(np.trace(all_r.covariance)),
         influence_fake=influence_g,
         influence_real=influence_r,
@@ -222,6 +225,45 @@ def _factor(covariance: Matrix) -> Matrix:  # [d, d] -> [d, r]
         factor = np.empty((len(covariance), rank))
         factor[pivots - 1] = np.tril(lower)[:, :rank]
         return factor
+
+
+def _growth(
+    fake: NDArray[Any], real: NDArray[Any], influence_g: Vector, influence_r: Vector, basis: Matrix | None, dead: int
+) -> float:
+    """How fast the first-order variance grows with FD, between the samples as they are and weighted along their
+    influences so that FD is a standard error larger; 0 where it does not grow.
+
+    How much larger FD is then is the mean of what the influences before and after say.
+    """
+    before = influence_g, influence_r
+    variance = sum(float(own.var()) / len(own) for own in before)
+    if not variance > 0:
+        return 0.0
+    weights = [np.maximum(1 + own / (len(own) * np.sqrt(variance)), 0) for own in before]
+    of_fake, of_real = (own / own.mean() for own in weights)
+    after = _influences(
+        fake, real, _weighted_moments(fake, of_fake, basis), _weighted_moments(real, of_real, basis), basis, dead
+    )
+    moved = varied = 0.0
+    for first, then, own in zip(before, after, (of_fake, of_real), strict=True):
+        moved += float(((own - 1) * (first + then)).mean()) / 2
+        varied += float((own * (then - (own * then).mean()) ** 2).mean()) / len(own)
+    return max(0.0, (varied - variance) / moved) if moved > 0 else 0.0
+
+
+def _weighted_moments(rows: NDArray[Any], weights: Vector, basis: Matrix | None) -> Moments:  # weights of mean 1
+    blocks = [slice(start, start + ROWS) for start in range(0, len(rows), ROWS)]
+    mean = np.zeros(rows.shape[1])
+    for block in blocks:
+        mean += weights[block] @ np.asarray(rows[block], np.float64) / len(rows)
+    covariance = np.zeros((len(mean), len(mean)))
+    for block in blocks:
+        x = (np.asarray(rows[block], np.float64) - mean) * np.sqrt(weights[block, None])
+        covariance += x.T @ x
+    covariance /= len(rows) - 1
+    if basis is None:
+        return Moments(len(rows), mean, covariance)
+    return Moments(len(rows), mean @ basis, basis.T @ covariance @ basis)
 
 
 def _influences(

@@ -78,10 +78,10 @@ def _sweep(args: argparse.Namespace, crew: Crew) -> int:
     axes = [parse_axis(text, config) for text in args.sweep]
     kimg = args.sweep_kimg if args.sweep_kimg is not None else config.kimg * SWEEP_SHARE
     short = msgspec.structs.replace(config, kimg=kimg, snapshot_kimg=min(config.snapshot_kimg, kimg / 2))
-    folder = args.run_dir or _free_folder(config, "sweep-")
     data, combined = load_checked(short, crew), combinations(axes, short)
     for combination in combined:
         check_fit(combination.config, data.shape, crew)
+    folder = args.run_dir or _new_folder(config, "sweep-")
     sweep = Sweep(folder, combined, data, config, crew)
     if not sweep.train():
         print(f"stopped and saved: the same command with --run-dir {sweep.folder} goes on", file=sys.stderr)
@@ -94,7 +94,8 @@ def _begin(args: argparse.Namespace, crew: Crew) -> tuple[RunDir, Run, Dataset]:
     """A new run; its folder is made last, once nothing about it can be refused."""
     config = _configure(args)
     data = load_checked(config, crew)
-    run_dir, run = RunDir(args.run_dir or _free_folder(config)), make_run(config, data)
+    run = make_run(config, data)
+    run_dir = RunDir(args.run_dir or _new_folder(config))
     run_dir.create(run)
     return run_dir, run, data
 
@@ -127,6 +128,12 @@ def _configure(args: argparse.Namespace) -> Config:
     return make_config(args.data, args.config, overrides)
 
 
-def _free_folder(config: Config, kind: str = "") -> Path:
+def _new_folder(config: Config, kind: str = "") -> Path:
+    """The first of runs/NNN-data that is not there, made at once, so that of two trainings each has its own."""
     name = kind + (Path(config.data).stem or "data")
-    return next(path for i in itertools.count() if not (path := Path("runs") / f"{i:03d}-{name}").exists())
+    for i in itertools.count():
+        path = Path("runs") / f"{i:03d}-{name}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+    return path

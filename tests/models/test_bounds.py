@@ -15,6 +15,23 @@ def test_a_bound_is_where_the_estimate_is_z_errors_off(estimate, z):
     assert (bound > estimate) == (z > 0)
 
 
+def test_a_bound_grants_the_variance_its_growth():
+    """From the estimate on the variance counts by how fast it grows: an upper bound is farther off, a lower nearer."""
+    found = Spread(3.0, 0.01, 0.3, growth=2.0)
+    for z in (-1.645, 1.645):
+        bound = found.bound(z)
+        assert (bound - 3) ** 2 == pytest.approx(z * z * (found.se**2 + 2.0 * (bound - 3)))
+    assert found.bound(1.645) - 3 > 3 - found.bound(-1.645)
+    assert found._replace(growth=0.1).bound(1.645) == found._replace(growth=0.0).bound(1.645)
+
+
+def test_growth_counts_by_the_share_that_is_not_noise():
+    """Whole far from 0; not at all where the linear part is noise."""
+    assert spread(100.0, biased=100.0, linear=0.04, quadratic=0.0, growth=2.0).growth == 2
+    near = spread(0.1, biased=0.3, linear=0.04, quadratic=0.02, growth=2.0)
+    assert near.growth == near.slope
+
+
 def test_zero_is_covered_by_what_varies_at_zero():
     """An estimate beyond 1.96 roots of V excludes 0, one within does not, whatever the slope."""
     for slope in (0.0, 0.5, 5.0):

@@ -38,6 +38,35 @@ def test_blocks_do_not_change_it(monkeypatch):
     assert kernel_distance(x, y)[:2] == pytest.approx(whole[:2], rel=1e-9)
 
 
+def weighted(x, y, u, v):
+    """KID and the variance of its linear part where pair i, j counts by both weights (of mean 1)."""
+
+    def k(a, b):
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a, by):
+        return (k(a, a) * by).sum(1) - np.diag(k(a, a)) * by
+
+    in_x, in_y = within(x, u) / (len(x) - 1), within(y, v) / (len(y) - 1)
+    between = k(x, y) @ v / len(y), k(x, y).T @ u / len(x)
+    linear = 2 * (in_x - between[0]), 2 * (in_y - between[1])
+    variance = sum(np.cov(one, aweights=by, ddof=0) / len(by) for one, by in zip(linear, (u, v), strict=True))
+    return (u * in_x).mean() + (v * in_y).mean() - 2 * (u * between[0]).mean(), variance, linear
+
+
+def test_the_growth_of_the_variance_is_that_between_two_weightings():
+    """Samples count by 1 + their influence over N standard errors: KID and its variance by definition, twice."""
+    x, y = sets(3, n=60, m=80)
+    kid, variance, linear = weighted(x, y, np.ones(len(x)), np.ones(len(y)))
+    more = [1 + (one - one.mean()) / (len(one) * np.sqrt(variance)) for one in linear]
+    heavier, larger, _ = weighted(x, y, *more)
+    found = kernel_distance(x, y)
+    assert kid == pytest.approx(found.kid)
+    assert heavier > kid
+    noise = np.sqrt(1 - 2 * found.spread.quadratic / variance)
+    assert found.spread.growth == pytest.approx(noise * (larger - variance) / (heavier - kid), rel=1e-6)
+
+
 def test_is_unbiased_and_its_error_is_the_spread():
     """Over 150 pairs of equal distributions the mean is 0; of unequal ones the standard error is the spread."""
     equal = np.array([kernel_distance(*sets(i, 40, 40, shift=0)).kid for i in range(150)])

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import msgspec
@@ -236,6 +238,26 @@ def test_a_run_is_not_begun_twice(tmp_path: Path, blobs: Path, tiny: Config, par
         commands.train(parse("train", "--resume", run_dir.path, "--kimg", 5))
     with pytest.raises(NotFound, match="holds no run"):
         commands.train(parse("train", "--resume", tmp_path / "nothing"))
+
+
+def test_trainings_begun_at_once_have_a_folder_each(
+    tmp_path: Path, blobs: Path, parse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have chosen theirs before either is made."""
+    chosen = Barrier(2)
+    create, trained = RunDir.create, []
+
+    def create_together(run_dir: RunDir, run: Run) -> None:
+        chosen.wait(timeout=20)
+        create(run_dir, run)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(RunDir, "create", create_together)
+    monkeypatch.setattr(commands, "train_run", lambda run_dir, *_: trained.append(str(run_dir.path)) or True)
+    args = parse("train", blobs, "--threads", 1)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(commands.train, [args, args])) == [0, 0]
+    assert sorted(trained) == [f"runs/{i:03d}-{blobs.stem}" for i in range(2)]
 
 
 def test_vectors_are_refused(tmp_path: Path, parse: Any) -> None:
