@@ -1,12 +1,13 @@
 """Recipes on Fashion-MNIST, seed by seed: the primers' DCGAN against the default, by FD for images and for seconds.
 
     python -m bench.recipes [--recipes primers default] [--seeds 0 1 2] [--kimg 300] [--set default:g_lr=1e-3]
-        [--json FILE]
+        [--trained FOLDER ...] [--json FILE]
 
 Runs of one seed go side by side, one thread each, so that whatever else the machine does reaches all of them. Seconds
 are of the processor, of training alone. Every `--every` thousand images the samples of G and of its average are held
 against the validation split; each one's best snapshot is then measured on the gate split, which chose nothing, with
-50,000 samples. With --json, every run is kept as it ends, and not done again.
+50,000 samples. With --json, every run is kept as it ends, and not done again. --trained adds runs that `genserve train`
+made: their snapshots, which are of the average, measured in the same way.
 
 `primers` is what two introductions to GANs recommend: InfoGAN's networks for MNIST (Chen et al. 2016, appendix C.1;
 BatchNorm in both), the non-saturating loss, Adam 2e-4 with beta1 0.5, batches of 64, no schedule, no average. `default`
@@ -19,7 +20,7 @@ import json
 import multiprocessing
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from trainer.convnets import initialise
 from trainer.ema import reestimate_statistics
 from trainer.network_parts import Generator, use_channels_last
 from trainer.pixels import to_tensor
+from trainer.run_dir import RunDir
 from trainer.schedule import Batches
 from trainer.selection import FIRST_SEED, sample
 from trainer.state import Batch, State, adam
@@ -48,7 +50,7 @@ NUM_CHOOSING, NUM_FAKES = 5_000, 50_000
 RECIPES: dict[str, dict[str, object]] = {
     "primers": {
         "preset": "dcgan", "loss": "non-saturating", "g_lr": 2e-4, "d_lr": 2e-4, "beta1": 0.5, "batch_size": 64,
-        "z_dim": 62, "d_hidden": 1024, "lr_decay_start": 1.0, "ema_half_life_kimg": 10.0,
+        "z_dim": 62, "g_hidden": 1024, "d_hidden": 1024, "lr_decay_start": 1.0, "ema_half_life_kimg": 10.0,
     },
     "default": {},
     "r3gan": {"preset": "r3gan"},
@@ -82,11 +84,11 @@ class InfoGan(Generator):
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A snapshot: thousands of images, seconds of training, and FD/Tr on the validation split."""
+    """A snapshot: thousands of images, seconds of training, and FD/Tr on the validation split; None was not kept."""
 
     kimg: float
     seconds: float
-    plain: float
+    plain: float | None
     averaged: float
 
 
@@ -97,7 +99,7 @@ class Run(msgspec.Struct, frozen=True):
     seed: int
     settings: dict[str, Any]
     points: list[Point]
-    plain: float
+    plain: float | None
     averaged: float
 
 
@@ -161,6 +163,36 @@ def train(recipe: str, settings: dict[str, object], seed: int, every: float) -> 
     return Run(recipe, seed, msgspec.to_builtins(config), points, **final)
 
 
+def trained(folder: Path) -> Run:
+    """What `genserve train` made: its snapshots, measured as those of `train`; seconds are the clock's."""
+    run_dir = RunDir(folder)
+    config = run_dir.read().config
+    data = load_dataset(config.data)
+    extractor = resolve_extractor(None, data)
+    validation, gate = (Measure(extractor, data, split) for split in ("validation", "gate"))
+    state = State(config, data.shape)
+    ticks = [(line.kimg, line.images_per_second) for line in run_dir.stats() if line.images_per_second]
+    points = []
+    for kimg in run_dir.snapshots():
+        state.G_ema.load_state_dict(run_dir.load_snapshot(kimg))
+        points.append(Point(kimg, training_seconds(ticks, kimg), None, validation(state.G_ema, state, NUM_CHOOSING)))
+        print(f"{folder}: {points[-1]}", flush=True)
+    best = min(points, key=lambda point: point.averaged)
+    state.G_ema.load_state_dict(run_dir.load_snapshot(best.kimg))
+    return Run(folder.name, config.seed, msgspec.to_builtins(config), points, None, gate(state.G_ema, state, NUM_FAKES))
+
+
+def training_seconds(ticks: Sequence[tuple[float, float]], kimg: float) -> float:
+    """Until so many images, by the speed of each tick: thousands of images at its end, images per second."""
+    seconds, last = 0.0, 0.0
+    for end, rate in ticks:
+        if end > kimg + 1e-3:
+            break
+        seconds += 1000 * (end - last) / rate
+        last = end
+    return seconds
+
+
 def _train(job: tuple[str, dict[str, object], int, float]) -> Run:
     return train(*job)
 
@@ -176,7 +208,8 @@ def compare(runs: Sequence[Run]) -> list[str]:
     by = {name: [run for run in runs if run.recipe == name] for name in dict.fromkeys(run.recipe for run in runs)}
     for name, own in by.items():
         rate = statistics.median(run.points[-1].kimg * 1000 / run.points[-1].seconds for run in own)
-        parts = [f"{kind} {spread([getattr(run, kind) for run in own])}" for kind in ("plain", "averaged")]
+        found = {kind: [x for run in own if (x := getattr(run, kind)) is not None] for kind in ("plain", "averaged")}
+        parts = [f"{kind} {spread(values)}" for kind, values in found.items() if values]
         lines.append(f"{name}: FD/Tr {', '.join(parts)}; {rate:.0f} images a core-second")
     for name, own in by.items():
         pairs = [(run, other) for run in own for other in by.get("primers", []) if run.seed == other.seed]
@@ -195,7 +228,7 @@ def compare(runs: Sequence[Run]) -> list[str]:
 
 def time_share(run: Run, other: Run, kind: str) -> float | None:
     """Seconds until a run's average is as good as the other's best, as a share of the seconds that the other took."""
-    goal = min(getattr(point, kind) for point in other.points)
+    goal = min(value for point in other.points if (value := getattr(point, kind)) is not None)
     first = next((point for point in run.points if point.averaged <= goal), None)
     return None if first is None else first.seconds / other.points[-1].seconds
 
@@ -209,10 +242,13 @@ def main() -> None:
     """Print every point and the comparison; keep the figures where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", nargs="+", default=["primers", "default"], help="names; any name with --set")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--kimg", type=float, default=300.0)
     parser.add_argument("--every", type=float, default=25.0, help="thousands of images between snapshots")
     parser.add_argument("--set", nargs="*", default=[], metavar="RECIPE:FIELD=VALUE", help="change or make a recipe")
+    parser.add_argument(
+        "--trained", type=Path, nargs="*", default=[], metavar="FOLDER", help="runs of `genserve train`"
+    )
     parser.add_argument("--json", type=Path, help="keep the figures here, and go on from them")
     args = parser.parse_args()
     settings: dict[str, dict[str, object]] = {name: {"kimg": args.kimg} for name in args.recipes}
@@ -222,16 +258,24 @@ def main() -> None:
         settings[recipe][field] = parsed(value)
     runs = msgspec.json.decode(args.json.read_bytes())["runs"] if args.json and args.json.exists() else []
     runs = msgspec.convert(runs, list[Run])
+    for run in made(args, settings, runs):
+        runs.append(run)
+        if args.json:
+            kept = {"machine": describe(), "runs": msgspec.to_builtins(runs)}
+            args.json.write_text(json.dumps(kept, indent=2) + "\n")
+    print("\n".join([describe(), *compare(runs)]))
+
+
+def made(args: argparse.Namespace, settings: dict[str, dict[str, object]], runs: Sequence[Run]) -> Iterator[Run]:
+    """What is asked for and is not among the runs yet, as it ends."""
+    for folder in args.trained:
+        if not any(run.recipe == folder.name for run in runs):
+            yield trained(folder)
     for seed in args.seeds:
         there = {run.recipe for run in runs if run.seed == seed}
         jobs = [(name, settings[name], seed, args.every) for name in args.recipes if name not in there]
         with multiprocessing.get_context("spawn").Pool(max(1, len(jobs))) as pool:
-            for run in pool.imap_unordered(_train, jobs):
-                runs.append(run)
-                if args.json:
-                    kept = {"machine": describe(), "runs": msgspec.to_builtins(runs)}
-                    args.json.write_text(json.dumps(kept, indent=2) + "\n")
-    print("\n".join([describe(), *compare(runs)]))
+            yield from pool.imap_unordered(_train, jobs)
 
 
 def parsed(value: str) -> object:
