@@ -1,13 +1,14 @@
 """Recipes on Fashion-MNIST, seed by seed: the primers' DCGAN against the default, by FD for images and for seconds.
 
     python -m bench.recipes [--recipes primers default] [--seeds 0 1 2] [--kimg 300] [--set default:g_lr=1e-3]
-        [--trained FOLDER ...] [--json FILE]
+        [--trained NAME=FOLDER ...] [--json FILE]
 
 Runs of one seed go side by side, one thread each, so that whatever else the machine does reaches all of them. Seconds
 are of the processor, of training alone. Every `--every` thousand images the samples of G and of its average are held
 against the validation split; each one's best snapshot is then measured on the gate split, which chose nothing, with
 50,000 samples. With --json, every run is kept as it ends, and not done again. --trained adds runs that `genserve train`
-made: their snapshots, which are of the average, measured in the same way.
+made: their snapshots, which are of the average, measured in the same way; their seconds are the clock's, and are not
+compared with the processor's.
 
 `primers` is what two introductions to GANs recommend: InfoGAN's networks for MNIST (Chen et al. 2016, appendix C.1;
 BatchNorm in both), the non-saturating loss, Adam 2e-4 with beta1 0.5, batches of 64, no schedule, no average. `default`
@@ -22,7 +23,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -50,7 +51,7 @@ NUM_CHOOSING, NUM_FAKES = 5_000, 50_000
 RECIPES: dict[str, dict[str, object]] = {
     "primers": {
         "preset": "dcgan", "loss": "non-saturating", "g_lr": 2e-4, "d_lr": 2e-4, "beta1": 0.5, "batch_size": 64,
-        "z_dim": 62, "g_hidden": 1024, "d_hidden": 1024, "lr_decay_start": 1.0, "ema_half_life_kimg": 10.0,
+        "z_dim": 62, "g_hidden": 0, "d_hidden": 1024, "lr_decay_start": 1.0, "ema_half_life_kimg": 10.0,
     },
     "default": {},
     "r3gan": {"preset": "r3gan"},
@@ -93,7 +94,9 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A training. `plain` and `averaged` are FD/Tr on the gate split at the best snapshot of each."""
+    """A training. `plain` and `averaged` are FD/Tr on the gate split at the best snapshot of each; `clock` measured the
+    seconds.
+    """
 
     recipe: str
     seed: int
@@ -101,6 +104,7 @@ class Run(msgspec.Struct, frozen=True):
     points: list[Point]
     plain: float | None
     averaged: float
+    clock: Literal["processor", "wall"] = "processor"
 
 
 class Measure:
@@ -159,12 +163,12 @@ def train(recipe: str, settings: dict[str, object], seed: int, every: float) -> 
                 if name not in best or found[name] < best[name][0]:
                     best[name] = found[name], copy.deepcopy(G)
     gate = Measure(extractor, data, "gate")
-    final = {name: gate(G, state, NUM_FAKES) for name, (_, G) in best.items()}
-    return Run(recipe, seed, msgspec.to_builtins(config), points, **final)
+    plain, averaged = (gate(best[name][1], state, NUM_FAKES) for name in ("plain", "averaged"))
+    return Run(recipe, seed, msgspec.to_builtins(config), points, plain, averaged)
 
 
-def trained(folder: Path) -> Run:
-    """What `genserve train` made: its snapshots, measured as those of `train`; seconds are the clock's."""
+def trained(name: str, folder: Path) -> Run:
+    """What `genserve train` made: its snapshots, measured as those of `train`."""
     run_dir = RunDir(folder)
     config = run_dir.read().config
     data = load_dataset(config.data)
@@ -176,10 +180,11 @@ def trained(folder: Path) -> Run:
     for kimg in run_dir.snapshots():
         state.G_ema.load_state_dict(run_dir.load_snapshot(kimg))
         points.append(Point(kimg, training_seconds(ticks, kimg), None, validation(state.G_ema, state, NUM_CHOOSING)))
-        print(f"{folder}: {points[-1]}", flush=True)
+        print(f"{name} seed {config.seed}: {points[-1]}", flush=True)
     best = min(points, key=lambda point: point.averaged)
     state.G_ema.load_state_dict(run_dir.load_snapshot(best.kimg))
-    return Run(folder.name, config.seed, msgspec.to_builtins(config), points, None, gate(state.G_ema, state, NUM_FAKES))
+    found = gate(state.G_ema, state, NUM_FAKES)
+    return Run(name, config.seed, msgspec.to_builtins(config), points, None, found, "wall")
 
 
 def training_seconds(ticks: Sequence[tuple[float, float]], kimg: float) -> float:
@@ -212,7 +217,7 @@ def compare(runs: Sequence[Run]) -> list[str]:
         parts = [f"{kind} {spread(values)}" for kind, values in found.items() if values]
         lines.append(f"{name}: FD/Tr {', '.join(parts)}; {rate:.0f} images a core-second")
     for name, own in by.items():
-        pairs = [(run, other) for run in own for other in by.get("primers", []) if run.seed == other.seed]
+        pairs = [(run, other) for run in own for other in by.get("primers", []) if alike(run, other)]
         if name == "primers" or not pairs:
             continue
         for kind in ("plain", "averaged"):
@@ -226,8 +231,17 @@ def compare(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
+def alike(run: Run, other: Run) -> bool:
+    """Whether two runs saw as many images, in the same order."""
+    return (run.seed, run.settings["kimg"]) == (other.seed, other.settings["kimg"])
+
+
 def time_share(run: Run, other: Run, kind: str) -> float | None:
-    """Seconds until a run's average is as good as the other's best, as a share of the seconds that the other took."""
+    """Seconds until a run's average is as good as the other's best, as a share of the seconds that the other took; None
+    where it never is, or clocks differ.
+    """
+    if run.clock != other.clock:
+        return None
     goal = min(value for point in other.points if (value := getattr(point, kind)) is not None)
     first = next((point for point in run.points if point.averaged <= goal), None)
     return None if first is None else first.seconds / other.points[-1].seconds
@@ -246,9 +260,7 @@ def main() -> None:
     parser.add_argument("--kimg", type=float, default=300.0)
     parser.add_argument("--every", type=float, default=25.0, help="thousands of images between snapshots")
     parser.add_argument("--set", nargs="*", default=[], metavar="RECIPE:FIELD=VALUE", help="change or make a recipe")
-    parser.add_argument(
-        "--trained", type=Path, nargs="*", default=[], metavar="FOLDER", help="runs of `genserve train`"
-    )
+    parser.add_argument("--trained", nargs="*", default=[], metavar="NAME=FOLDER", help="runs of `genserve train`")
     parser.add_argument("--json", type=Path, help="keep the figures here, and go on from them")
     args = parser.parse_args()
     settings: dict[str, dict[str, object]] = {name: {"kimg": args.kimg} for name in args.recipes}
@@ -268,9 +280,10 @@ def main() -> None:
 
 def made(args: argparse.Namespace, settings: dict[str, dict[str, object]], runs: Sequence[Run]) -> Iterator[Run]:
     """What is asked for and is not among the runs yet, as it ends."""
-    for folder in args.trained:
-        if not any(run.recipe == folder.name for run in runs):
-            yield trained(folder)
+    for word in args.trained:
+        name, _, folder = word.partition("=")
+        if not any(run.recipe == name for run in runs):
+            yield trained(name, Path(folder))
     for seed in args.seeds:
         there = {run.recipe for run in runs if run.seed == seed}
         jobs = [(name, settings[name], seed, args.every) for name in args.recipes if name not in there]

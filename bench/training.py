@@ -1,17 +1,23 @@
 """Training speed: images a second of a preset against a plain float32 loop of the same networks, taking turns.
 
-    python -m bench.training [--preset resize] [--shape 28 28 1] [--threads 2] [--rounds 5] [--steps 20] [--json FILE]
+    python -m bench.training [--preset resize fashion-mnist r3gan] [--shape 28 28 1] [--threads 2] [--rounds 5]
+        [--steps 20] [--compiled] [--json FILE]
 
 The plain loop is what a tutorial would write: float32 images and weights, Adam without fusing, D called once for the
 real and once for the generated images, torch's own convolutions, the average of G weight by weight, three numbers read
 after every step. Losses, penalties, batch and networks are the same. Noise stands for images: their content costs
 nothing. What snapshots and their scores take, every run says itself at its end.
+
+A preset is a pair of networks with all else as it comes, or a data set's own configuration. --compiled has our steps
+taken once more with both networks through torch.compile (which needs a C++ compiler); its first steps, in which it
+compiles, are timed apart.
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +26,7 @@ from numpy.typing import NDArray
 
 from bench.machine import describe
 from models.runtime import available_cores
-from trainer.config import Config, make_config
+from trainer.config import PRESETS_DIR, Config, make_config
 from trainer.double_backward import Conv2d
 from trainer.ema import draw_z, ema_beta
 from trainer.networks import make_discriminator, make_generator
@@ -28,6 +34,9 @@ from trainer.objectives import make_objective
 from trainer.pixels import Images, to_tensor
 from trainer.regularisers import Part, zero_centred
 from trainer.state import Batch, State
+
+FIRST_STEPS = 3
+TESTED = tuple(path.stem for path in PRESETS_DIR.glob("*.toml"))
 
 Indices = NDArray[np.int64]  # [batch_size]
 
@@ -44,6 +53,15 @@ class Ours:
         self.state.train_d(real, self.d_step)
         self.state.train_g(real)
         self.d_step += 1
+
+
+class Compiled(Ours):
+    """Ours, with both networks through torch.compile."""
+
+    def __init__(self, config: Config, images: Images) -> None:
+        super().__init__(config, images)
+        self.state.G.compile()
+        self.state.D.compile()
 
 
 class Plain:
@@ -106,7 +124,10 @@ class Plain:
         return images
 
 
-def images_per_second(player: Ours | Plain, config: Config, steps: int) -> float:
+Player = Ours | Plain
+
+
+def images_per_second(player: Player, config: Config, steps: int) -> float:
     """Real images shown in a second, over so many steps of both networks."""
     random = np.random.RandomState(0)
     rows = [random.randint(0, 2000, config.batch_size) for _ in range(steps)]
@@ -116,12 +137,20 @@ def images_per_second(player: Ours | Plain, config: Config, steps: int) -> float
     return steps * config.batch_size / (time.perf_counter() - began)
 
 
-def compare(config: Config, shape: tuple[int, ...], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Images a second of both, round by round, in turns A B A B."""
+def compare(
+    kinds: Mapping[str, Callable[[Config, Images], Player]],
+    config: Config,
+    shape: tuple[int, ...],
+    rounds: int,
+    steps: int,
+) -> dict[str, list[float]]:
+    """Images a second of each, round by round, in turns A B A B."""
     images = np.random.RandomState(0).randint(0, 256, (2000, *shape), dtype=np.uint8)
-    players: dict[str, Ours | Plain] = {"ours": Ours(config, images), "plain": Plain(config, images)}
-    for player in players.values():
-        images_per_second(player, config, 3)  # the first steps choose kernels and fill caches
+    players = {name: kind(config, images) for name, kind in kinds.items()}
+    for name, player in players.items():
+        began = time.perf_counter()
+        images_per_second(player, config, FIRST_STEPS)  # they choose kernels, fill caches, compile
+        print(f"    {name}: {time.perf_counter() - began:.1f} s for the first {FIRST_STEPS} steps", flush=True)
     speeds: dict[str, list[float]] = {name: [] for name in players}
     for _ in range(rounds):
         for name, player in players.items():
@@ -132,25 +161,33 @@ def compare(config: Config, shape: tuple[int, ...], rounds: int, steps: int) -> 
 def main() -> None:
     """Print, and keep where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", nargs="+", default=["resize", "r3gan"])
+    parser.add_argument("--preset", nargs="+", default=["resize", "fashion-mnist", "r3gan"])
     parser.add_argument("--shape", type=int, nargs=3, default=[28, 28, 1])
     parser.add_argument("--threads", type=int, default=available_cores())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--compiled", action="store_true", help="through torch.compile too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True)
     print(f"{describe()}; torch {torch.__version__}, {arguments.threads} threads")
+    kinds: dict[str, Callable[[Config, Images], Player]] = {"ours": Ours, "plain": Plain}
+    if arguments.compiled:
+        kinds["compiled"] = Compiled
     results = {}
     for preset in arguments.preset:
-        config = make_config("noise", None, {"preset": preset})
-        speeds = compare(config, tuple(arguments.shape), arguments.rounds, arguments.steps)
-        ratios = [ours / plain for ours, plain in zip(speeds["ours"], speeds["plain"], strict=True)]
-        results[preset] = {**speeds, "ratio": ratios}
+        config = make_config(preset, None, {}) if preset in TESTED else make_config("noise", None, {"preset": preset})
+        speeds = compare(kinds, config, tuple(arguments.shape), arguments.rounds, arguments.steps)
+        ratios = {
+            f"{name} / {of}": [one / other for one, other in zip(speeds[name], speeds[of], strict=True)]
+            for name, of in (("ours", "plain"), ("compiled", "ours"))
+            if name in speeds
+        }
+        results[preset] = {**speeds, **ratios}
         for name, values in results[preset].items():
             median, least, most = statistics.median(values), min(values), max(values)
-            print(f"{preset:8} {name:6} median {median:8.2f}  {least:.2f} .. {most:.2f}", flush=True)
+            print(f"{preset:13} {name:15} median {median:8.2f}  {least:.2f} .. {most:.2f}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": describe(), **results}, indent=2) + "\n")
 

@@ -83,11 +83,15 @@ def read_folder(folder: Path, resolution: int | None = None, *, max_skipped: flo
 
 
 def list_files(folder: Path) -> Listing:
-    """All files below a folder; linked folders are followed, but none is entered twice."""
+    """All files below a folder; linked folders are followed, but none is entered twice.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
     images: list[Path] = []
     ignored: Counter[str] = Counter()
     entered: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(place)
         if real in entered:
             folders.clear()
@@ -101,6 +105,10 @@ def list_files(folder: Path) -> Listing:
             elif not name.startswith("."):
                 ignored[suffix or "without an ending"] += 1
     return Listing(sorted(images), dict(ignored.most_common()))
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: {error.strerror}", field="data") from error
 
 
 def common_resolution(sides: list[int]) -> int:

@@ -23,6 +23,9 @@ def check(config: "Config") -> None:
     if config.preset == "r3gan" and config.d_norm != "none":
         detail = "r3gan's D is made to work without normalisation, and its blocks begin at zero"
         raise Invalid(f"{detail}: set d_norm to none", field="d_norm")
+    if config.preset == "r3gan" and not (config.r1_gamma or config.r2_gamma or config.gp_lambda):
+        detail = "r3gan's D has no normalisation, and nothing else bounds its slope"
+        raise Invalid(f"{detail}: set r1_gamma (0.05), or gp_lambda (10)", field="r1_gamma")
     if config.loss == "wasserstein" and not config.gp_lambda and config.d_norm != "spectral":
         detail = "wasserstein needs a D of bounded slope, else its score grows without end"
         raise Invalid(f"{detail}: set gp_lambda (10), or d_norm to spectral", field="loss")
@@ -31,6 +34,8 @@ def check(config: "Config") -> None:
 def _check_networks(config: "Config") -> None:
     if config.g_hidden and config.preset not in ("dcgan", "resize"):
         raise Invalid(f"{config.preset}'s G has no such layer: leave it out", field="g_hidden")
+    if config.blocks != 1 and config.preset not in ("r3gan", "mlp"):
+        raise Invalid(f"{config.preset} has no blocks: leave it out", field="blocks")
     vectors = config.preset == "mlp"
     if config.noise_max and not vectors:
         raise Invalid(f"{config.preset}'s D is not told of noise: leave it out", field="noise_max")

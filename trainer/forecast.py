@@ -2,10 +2,13 @@
 
 import math
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import torch
 from torch import nn
 
 from trainer.progress import duration
@@ -18,24 +21,27 @@ MOMENTS = 2  # that Adam keeps of each weight
 
 
 class Forecast:
-    """Watches the first steps of a run.
+    """Watches the first steps of a run, and its first snapshot, which is when it takes most memory.
 
     Args:
         state: of the run.
         steps: of D and G in one round of their periods.
+        folder: where the run is kept.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, state: State, steps: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.state, self.steps, self.clock = state, steps, clock
+    def __init__(self, state: State, steps: int, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.state, self.steps, self.folder, self.clock = state, steps, folder, clock
         self._first_step = state.step
         self._began = (0.0, 0)  # seconds and images at the end of the warm-up
-        self._over = False
+        self._image_seconds: float | None = None  # of training, once enough was seen
+        self._snapshot_seconds: float | None = None  # of the first snapshot
+        self._long = False
 
     def after_step(self) -> str | None:
         """The forecast, once, when enough whole rounds were seen; None before, afterwards, and for short runs."""
         rounds, rest = divmod(self.state.step - self._first_step, self.steps)
-        if self._over or rest:
+        if self._image_seconds is not None or rest:
             return None
         if rounds <= WARM_UP_ROUNDS:
             self._began = self.clock(), self.state.num_images
@@ -43,15 +49,35 @@ class Forecast:
         seconds = self.clock() - self._began[0]
         if seconds < MEASURED_SECONDS:
             return None
-        self._over = True
-        left = (self.state.config.kimg * 1000 - self.state.num_images) * seconds
-        seconds_left = left / (self.state.num_images - self._began[1])
-        return self._line(seconds_left) if seconds_left >= LONG_SECONDS else None
+        self._image_seconds = seconds / (self.state.num_images - self._began[1])
+        self._long = self._images_left * self._image_seconds >= LONG_SECONDS
+        return self._line(self._image_seconds) if self._long else None
 
-    def _line(self, seconds_left: float) -> str:
-        time_left = f"{duration(seconds_left)} of training and {num_snapshots(self.state)} snapshots"
-        memory, disk = f"{peak_bytes() / 1e9:.1f} GB of memory so far", f"{disk_bytes(self.state) / 1e6:.0f} MB on disk"
-        return f"forecast: {time_left}, {memory}, {disk}"
+    def after_snapshot(self, seconds: float) -> str | None:
+        """The forecast once more, with what snapshots take, after the first of a long run."""
+        if self._snapshot_seconds is not None:
+            return None
+        self._snapshot_seconds = seconds
+        return self._line(self._image_seconds) if self._long and self._image_seconds is not None else None
+
+    @property
+    def _images_left(self) -> float:
+        return self.state.config.kimg * 1000 - self.state.num_images
+
+    def _line(self, image_seconds: float) -> str:
+        left = math.ceil(self._images_left / 1000 / self.state.config.snapshot_kimg)
+        each = "" if self._snapshot_seconds is None else f" of {duration(self._snapshot_seconds)} each"
+        time_left = f"{duration(self._images_left * image_seconds)} of training and {left} snapshots{each}"
+        needed, free = disk_bytes(self.state), shutil.disk_usage(self.folder).free
+        disk = f"{needed / 1e6:.0f} MB on disk" + (f", where {free / 1e6:.0f} MB are free" if free < needed else "")
+        return f"forecast: {time_left}, {_memory(self.state)}, {disk}"
+
+
+def _memory(state: State) -> str:
+    parts = [f"{peak_bytes() / 1e9:.1f} GB of memory"]
+    if state.crew.device.type == "cuda":
+        parts.append(f"{torch.cuda.max_memory_allocated(state.crew.device) / 1e9:.1f} GB of the device's")
+    return " and ".join(parts) + " so far"
 
 
 def num_snapshots(state: State) -> int:

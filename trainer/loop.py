@@ -91,7 +91,7 @@ class Trainer:
     def _run(self) -> bool:
         config, crew = self.state.config, self.state.crew
         began = time.monotonic()
-        forecast = Forecast(self.state, self.steps.d_steps + self.steps.g_steps)
+        forecast = Forecast(self.state, self.steps.d_steps + self.steps.g_steps, self.run_dir.path)
         self.meter.begin(self._kimg)
         tick = max(TICK_KIMG, config.snapshot_kimg / MAX_TICKS)
         next_tick = _next(self._kimg, tick)
@@ -106,7 +106,8 @@ class Trainer:
                     self._tick()
                     next_tick = _next(self._kimg, tick)
                 if self._kimg >= next_snapshot and not self.state.done:
-                    self._snapshot()
+                    if text := forecast.after_snapshot(self._snapshot()):
+                        self.meter.say(text)
                     next_snapshot = _next(self._kimg, config.snapshot_kimg)
         with crew.awaited():
             self._tick()
@@ -141,8 +142,8 @@ class Trainer:
             self._record(self.watch.tick(self.meter.report(self._kimg)))
             self.snapshot_seconds += time.monotonic() - began
 
-    def _snapshot(self) -> None:
-        """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state."""
+    def _snapshot(self) -> float:
+        """Checkpoint, averaged generator, sample grid, validation FD: none of them changes the state. Its seconds."""
         began = time.monotonic()
         self._require_finite()
         state, signature = self.state, self.state.signature
@@ -164,8 +165,10 @@ class Trainer:
         stats = self.watch.snapshot(stats, samples, G_ema)
         self._record(msgspec.structs.replace(stats, snapshot_seconds=time.monotonic() - began))
         self._save()
-        self.snapshot_seconds += time.monotonic() - began
+        seconds = time.monotonic() - began
+        self.snapshot_seconds += seconds
         self.meter.begin(self._kimg)
+        return seconds
 
     def _record(self, stats: Stats) -> None:
         self.run_dir.append_stats(stats)

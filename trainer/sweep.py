@@ -15,6 +15,7 @@ from models.errors import Invalid
 from trainer.config import Config
 
 MOST = 64  # trainings in a sweep
+PENALTIES = ("r1_gamma", "r2_gamma", "gp_lambda")
 SHORT = {"gamma": ("r1_gamma", "r2_gamma"), "lr": ("g_lr", "d_lr")}
 FIXED = frozenset(
     {"data", "resolution", "max_skipped", "conditional", "kimg", "snapshot_kimg", "threads", "device", "tensorboard"}
@@ -144,7 +145,9 @@ def _value(field: str, label: str, config: Config) -> object:
     if isinstance(now, bool) or not isinstance(now, int | float):
         raise Invalid(f"{field} is {now}, which has no multiples: give values", field="sweep")
     if not now:
-        raise Invalid(f"{field} is 0, and so is every multiple of it: give values", field="sweep")
+        unfit = field in PENALTIES and config.d_norm == "batch"
+        more = ", with --d-norm none or --preset r3gan: D has BatchNorm, which no penalty fits" if unfit else ""
+        raise Invalid(f"{field} is 0, and so is every multiple of it: give values{more}", field="sweep")
     return round(now * factor) if isinstance(now, int) else now * factor
 
 

@@ -1,8 +1,11 @@
 """A folder of images: what becomes of any size and mode, what is left out, and what is told of it."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +213,23 @@ def test_a_file_that_cannot_be_opened_stops_at_once(tmp_path: Path) -> None:
     broken_folder(tmp_path, 40)
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(DataError, match=r"gone\.png: No such file"):
+        load_dataset(str(tmp_path))
+
+
+def test_a_folder_that_cannot_be_read_stops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class is not left out without a word."""
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        broken_folder(tmp_path / name, 5)
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(path).name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match=r"/b: Permission denied"):
         load_dataset(str(tmp_path))
 
 

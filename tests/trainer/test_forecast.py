@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -17,11 +18,11 @@ from trainer.run_dir import RunDir
 from trainer.state import State
 
 
-def lines(config: Config, seconds_a_step: float, rounds: int) -> list[str | None]:
-    """What a run says after each of its steps of D and G in turn."""
+def lines(config: Config, seconds_a_step: float, rounds: int, folder: Path) -> list[str | None]:
+    """What a run says after each of its steps of D and G in turn, and after two snapshots of 7 s."""
     now = [0.0]
     state = State(config, SHAPE)
-    forecast = Forecast(state, 2, clock=lambda: now[0])
+    forecast = Forecast(state, 2, folder, clock=lambda: now[0])
     said = []
     for i in range(2 * rounds):
         now[0] += seconds_a_step
@@ -30,22 +31,33 @@ def lines(config: Config, seconds_a_step: float, rounds: int) -> list[str | None
         else:
             state.train_d(noise(), i // 2)
         said.append(forecast.after_step())
-    return said
+    return [*said, forecast.after_snapshot(7.0), forecast.after_snapshot(7.0)]
 
 
-def test_a_long_run_is_forecast_once(tiny: Config) -> None:
-    """16 images in 2 s make 8 images/s: 16,000 images, less the 80 seen, take 1,990 s, and no more is said."""
-    said = lines(msgspec.structs.replace(tiny, kimg=16.0, snapshot_kimg=4.0), 1.0, WARM_UP_ROUNDS + 6)
-    (line,) = [line for line in said if line is not None]
-    assert said.index(line) == 2 * (WARM_UP_ROUNDS + 3) - 1  # the third round after warming up: 6 s seen
-    assert line.startswith("forecast: 33m 10s of training and 4 snapshots, ")
-    assert "GB of memory so far" in line
-    assert line.endswith("MB on disk")
+def test_a_long_run_is_forecast_and_again_after_its_first_snapshot(tmp_path: Path, tiny: Config) -> None:
+    """16 images in 2 s make 8 images/s: 16,000 images, less the 80 seen, take 1,990 s; then what a snapshot took."""
+    config = msgspec.structs.replace(tiny, kimg=16.0, snapshot_kimg=4.0)
+    said = lines(config, 1.0, WARM_UP_ROUNDS + 6, tmp_path)
+    first, again = [line for line in said if line is not None]
+    assert said.index(first) == 2 * (WARM_UP_ROUNDS + 3) - 1  # the third round after warming up: 6 s seen
+    assert said.index(again) == len(said) - 2
+    assert first.startswith("forecast: 33m 10s of training and 4 snapshots, ")
+    assert again.startswith("forecast: 33m 04s of training and 4 snapshots of 7s each, ")
+    assert "GB of memory so far" in first
+    assert first.endswith("MB on disk")
 
 
-def test_a_short_run_is_not_forecast(tiny: Config) -> None:
+def test_a_disk_that_is_too_small_is_told(tmp_path: Path, tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the run has filled it."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000))
+    config = msgspec.structs.replace(tiny, kimg=16.0, snapshot_kimg=4.0)
+    said = [line for line in lines(config, 1.0, WARM_UP_ROUNDS + 6, tmp_path) if line]
+    assert all(line.endswith("MB on disk, where 0 MB are free") for line in said)
+
+
+def test_a_short_run_is_not_forecast(tmp_path: Path, tiny: Config) -> None:
     """Under a minute nothing is said."""
-    assert not any(lines(msgspec.structs.replace(tiny, kimg=0.3), 1.0, WARM_UP_ROUNDS + 6))
+    assert not any(lines(msgspec.structs.replace(tiny, kimg=0.3), 1.0, WARM_UP_ROUNDS + 6, tmp_path))
 
 
 def test_the_disk_is_what_a_run_uses(tmp_path: Path, tiny: Config) -> None:

@@ -321,6 +321,8 @@ def test_settings_outside_their_limits_are_named() -> None:
         ({"r2_gamma": 1.0}, "r2_gamma: with BatchNorm"),
         ({"loss": "wasserstein", "gp_lambda": 10.0}, "gp_lambda: with BatchNorm"),
         ({"loss": "wasserstein", "d_norm": "none"}, "loss: wasserstein needs a D of bounded slope"),
+        ({"preset": "r3gan", "loss": "minimax", "d_norm": "none"}, "r1_gamma: r3gan's D has no normalisation"),
+        ({"blocks": 2}, "blocks: resize has no blocks"),
         ({"d_norm": "none", "gp_lambda": 10.0, "r1_gamma": 1.0}, "gp_lambda: the gradient penalty wants slopes of 1"),
     ],
 )
@@ -339,7 +341,7 @@ def test_every_objective_brings_what_it_needs(loss: str) -> None:
 
 def test_another_game_leaves_the_tested_configuration_behind() -> None:
     """fashion-mnist's own file holds for its own objective only."""
-    assert make_config("fashion-mnist", None, {}).kimg == 1050
+    assert make_config("fashion-mnist", None, {}).g_hidden == 128
     config = make_config("fashion-mnist", None, {"loss": "wasserstein"})
     assert (config.gp_lambda, config.d_lr, config.d_period) == (10.0, 1e-4, 5)
 

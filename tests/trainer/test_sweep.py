@@ -54,7 +54,7 @@ def test_axes_multiply_and_values_keep_their_types() -> None:
         (["g_lr=1,1"], "different values"),
         (["kimg=1,2"], "'kimg' cannot be swept"),
         (["colour=1,2"], "'colour' cannot be swept; what can: gamma, lr"),
-        (["gamma=0.3x,1x"], "r1_gamma is 0, and so is every multiple"),
+        (["gamma=0.3x,1x"], "r1_gamma is 0, and so is every multiple of it: give values, with --d-norm none"),
         (["preset=1x,2x"], "1x"),
         (["g_lr=fast,1"], "'fast' is no value of g_lr"),
         (["z_dim=1,0"], "z_dim=0: 0 is outside 1 .. 4096"),
