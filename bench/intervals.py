@@ -60,10 +60,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="keep the figures here")
     args = parser.parse_args()
     until = time.monotonic() + args.seconds
-    found: dict[str, NDArray[np.float64]] = {}
-    if args.keep and args.keep.exists():
-        with np.load(args.keep) as archive:
-            found = dict(archive)
+    found = read(args.keep, args.first) if args.keep and args.keep.exists() else {}
     print(describe())
     everything = list(cells(population()))
     made = {cell.name: [list(row) for row in found.get(cell.name, ())] for cell in everything}
@@ -73,11 +70,26 @@ def main() -> None:
                 made[cell.name].append(list(cell.draw(args.first + number)))
     kept: dict[str, Any] = {name: np.reshape(rows, (-1, len(Spread._fields))) for name, rows in made.items()}
     if args.keep:
-        np.savez(args.keep, **kept)
+        np.savez(args.keep, about=np.array(about(args.first)), **kept)
     figures = [figures_of(cell.name, cell.truth, kept[cell.name]) for cell in everything if len(kept[cell.name]) > 1]
     print(*map(_row, figures), sep="\n")
     if args.json:
         args.json.write_text(json.dumps({"machine": describe(), "cells": figures}, indent=2) + "\n")
+
+
+def about(first: int) -> str:
+    """What kept rows are of."""
+    return f"repetitions from {first}: {', '.join(Spread._fields)}"
+
+
+def read(path: Path, first: int) -> dict[str, NDArray[np.float64]]:
+    """What was kept before, by cell."""
+    with np.load(path) as archive:
+        kept = dict(archive)
+    found = str(kept.pop("about", "something else"))
+    if found != about(first):
+        raise SystemExit(f"{path} holds {found}; asked for are {about(first)}")
+    return kept
 
 
 def population() -> Rows:
@@ -126,10 +138,11 @@ def at_distance(rows: Rows, distance: float) -> Rows:
 def figures_of(name: str, truth: float, made: NDArray[np.float64]) -> dict[str, Any]:  # [N, 4]
     """What the repetitions say of the interval."""
     spreads = [Spread(*row) for row in made]
+    steady = [one._replace(growth=0.0) for one in spreads]
     estimates, errors = made[:, 0], np.array([one.se for one in spreads])
 
-    def above(z: float) -> NDArray[np.bool_]:
-        return np.array([one.bound(z) for one in spreads]) >= truth
+    def above(z: float, of: list[Spread] = spreads) -> NDArray[np.bool_]:
+        return np.array([one.bound(z) for one in of]) >= truth
 
     return {
         "cell": name,
@@ -142,6 +155,7 @@ def figures_of(name: str, truth: float, made: NDArray[np.float64]) -> dict[str, 
         "covers_95": float(np.mean(above(1.96) & ~above(-1.96))),
         "upper_95": float(np.mean(above(1.645))),
         "lower_95": float(np.mean(~above(-1.645))),
+        "upper_95_without_growth": float(np.mean(above(1.645, steady))),
     }
 
 
@@ -149,7 +163,7 @@ def _row(f: dict[str, Any]) -> str:
     return (
         f"{f['cell']:<46} n={f['repetitions']:<4} truth {f['truth']:.4g}  bias/sd {f['bias_per_sd']:+.2f}"
         f"  se/sd {f['mean_se'] / f['sd']:.2f}  95 %: {f['covers_95']:.3f}  upper: {f['upper_95']:.3f}"
-        f"  lower: {f['lower_95']:.3f}"
+        f"  lower: {f['lower_95']:.3f}  upper without growth: {f['upper_95_without_growth']:.3f}"
     )
 
 

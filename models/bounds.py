@@ -23,7 +23,8 @@ class Spread(NamedTuple):
         estimate: unbiased, so that it may be slightly negative.
         quadratic: variance at distance 0.
         slope: the rest of the variance at the estimate, over the estimate.
-        growth: of the variance with the distance, near the estimate; `slope` where that is more.
+        growth: of the variance with the distance, near the estimate; `slope` where that is more. Only upper bounds use
+            it: the estimate is skewed too, which draws in both bounds, and lower ones are safe without it.
     """
 
     estimate: float
@@ -38,7 +39,7 @@ class Spread(NamedTuple):
 
     def bound(self, z: float) -> float:
         """The distance from which the estimate lies -z standard errors off: 1.645 for an upper bound of 95 %."""
-        step = z * max(self.slope, self.growth) / 2
+        step = z * (max(self.slope, self.growth) if z > 0 else self.slope) / 2
         return self.estimate + z * step + z * float(np.sqrt(self.se**2 + step * step))
 
 

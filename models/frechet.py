@@ -125,6 +125,7 @@ def _frechet(fake: NDArray[Any], real: NDArray[Any], seed: int) -> Frechet:
     growth = _growth(fake, real, influence_g, influence_r, basis, dead)
     between = float(np.mean((halves[:, 0] - halves[:, 1]) ** 2) / 4)
     if between > first_order * chdtri(len(bends), 1 - DISAGREEMENT) / len(bends):
+        growth *= between / first_order if first_order > 0 else 1.0
         first_order = between
     fd_inf = fd - float(bends.mean()) + second / 3
     quadratic, freedom = float(bends.var(ddof=1)) * (1 + 1 / len(bends)), len(bends) - 1

@@ -31,7 +31,7 @@ def kernel_distance(fake: NDArray[Any], real: NDArray[Any]) -> KernelDistance:
     Its variance has two parts (Hoeffding 1948): of first order in each sample's mean kernel with its own side less that
     with the other, and V of second order in the centred kernel, which alone is left where the distributions are equal.
     The first is estimated from means that vary by V's cause themselves, and so comes out too large by 2 V, and it grows
-    with the estimate, which takes another look at all pairs (see models.bounds).
+    with the estimate, which takes another look at some of the pairs (see models.bounds).
     Memory is bounded; time grows as N^2 d.
     """
     g, r = np.asarray(fake, np.float64), np.asarray(real, np.float64)
@@ -82,9 +82,9 @@ class _Side(NamedTuple):
 
 
 def _side(x: Matrix, influence: Vector, error: float) -> _Side:
-    some = slice(None, None, -(-len(x) // FEW))
+    some = np.sort(np.random.RandomState(0).permutation(len(x))[:FEW])
     more = influence[some] / (len(x) * error)
-    return _Side(np.ascontiguousarray(x[some]), influence[some], more - more.mean(), len(x))
+    return _Side(x[some], influence[some], more - more.mean(), len(x))
 
 
 def _carried(x: Matrix, y: Matrix, by_x: Vector, by_y: Vector) -> tuple[Vector, Vector]:  # [N, d], [M, d], [N], [M]

@@ -120,6 +120,7 @@ class Examiner:
             copies=_copies(_nearest_two(rows, self._rows)),
             copies_by_chance=self._copies_by_chance,
             retrained=retrained,
+            compared=count,
         )
 
 

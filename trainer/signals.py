@@ -31,6 +31,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         copies: share of samples far nearer to one training sample than to any other.
         copies_by_chance: the same share of training samples among the others.
         retrained: held-out accuracy of a fresh D against the frozen G; None where none was trained.
+        compared: samples behind these shares, and real ones; 0 where that was not kept.
     """
 
     precision: float
@@ -41,6 +42,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     copies: float
     copies_by_chance: float
     retrained: float | None = None
+    compared: int = 0
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):

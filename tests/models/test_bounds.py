@@ -15,13 +15,12 @@ def test_a_bound_is_where_the_estimate_is_z_errors_off(estimate, z):
     assert (bound > estimate) == (z > 0)
 
 
-def test_a_bound_grants_the_variance_its_growth():
-    """From the estimate on the variance counts by how fast it grows: an upper bound is farther off, a lower nearer."""
+def test_an_upper_bound_grants_the_variance_its_growth():
+    """From the estimate on the variance counts by how fast it grows; a lower bound does not know of it."""
     found = Spread(3.0, 0.01, 0.3, growth=2.0)
-    for z in (-1.645, 1.645):
-        bound = found.bound(z)
-        assert (bound - 3) ** 2 == pytest.approx(z * z * (found.se**2 + 2.0 * (bound - 3)))
-    assert found.bound(1.645) - 3 > 3 - found.bound(-1.645)
+    bound = found.bound(1.645)
+    assert (bound - 3) ** 2 == pytest.approx(1.645**2 * (found.se**2 + 2.0 * (bound - 3)))
+    assert found.bound(-1.645) == found._replace(growth=0.0).bound(-1.645)
     assert found._replace(growth=0.1).bound(1.645) == found._replace(growth=0.0).bound(1.645)
 
 
@@ -35,8 +34,9 @@ def test_growth_counts_by_the_share_that_is_not_noise():
 def test_zero_is_covered_by_what_varies_at_zero():
     """An estimate beyond 1.96 roots of V excludes 0, one within does not, whatever the slope."""
     for slope in (0.0, 0.5, 5.0):
-        assert Spread(1.97, 1.0, slope).bound(-1.96) > 0
-        assert Spread(1.95, 1.0, slope).bound(-1.96) < 0
+        for growth in (0.0, 9.0):
+            assert Spread(1.97, 1.0, slope, growth).bound(-1.96) > 0
+            assert Spread(1.95, 1.0, slope, growth).bound(-1.96) < 0
 
 
 def test_far_from_zero_both_sides_are_alike():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import blocks
+from models import blocks, kernel
 from models.kernel import kernel_distance
 
 
@@ -32,10 +32,12 @@ def test_agrees_with_the_definition():
 
 def test_blocks_do_not_change_it(monkeypatch):
     """The same value row by row as in one block."""
-    x, y = sets(1)
+    x, y = sets(3, n=60, m=80)
     whole = kernel_distance(x, y)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
-    assert kernel_distance(x, y)[:2] == pytest.approx(whole[:2], rel=1e-9)
+    again = kernel_distance(x, y)
+    assert again[:2] == pytest.approx(whole[:2], rel=1e-9)
+    assert again.spread == pytest.approx(whole.spread, rel=1e-9)
 
 
 def weighted(x, y, u, v):
@@ -65,6 +67,17 @@ def test_the_growth_of_the_variance_is_that_between_two_weightings():
     assert heavier > kid
     noise = np.sqrt(1 - 2 * found.spread.quadratic / variance)
     assert found.spread.growth == pytest.approx(noise * (larger - variance) / (heavier - kid), rel=1e-6)
+
+
+def test_some_samples_show_the_growth_of_many(monkeypatch):
+    """Of half of them it comes out alike."""
+    x, y = sets(4, n=1200, m=1000, shift=0.8)
+    whole = kernel_distance(x, y).spread
+    monkeypatch.setattr(kernel, "FEW", 600)
+    some = kernel_distance(x, y).spread
+    assert some[:3] == whole[:3]
+    assert whole.growth > whole.slope
+    assert some.growth == pytest.approx(whole.growth, rel=0.25)
 
 
 def test_is_unbiased_and_its_error_is_the_spread():

@@ -103,6 +103,30 @@ def test_what_comes_from_files_is_escaped(copy: Path) -> None:
     assert page.count("&lt;script&gt;alert") >= 5
 
 
+def test_losses_verdicts_and_shares_are_shown(tmp_path: Path) -> None:
+    """Of a run of six scored snapshots that ended in a NaN: levels, correlations, the alarm with advice, intervals."""
+    checkup = {"precision": 0.9, "recall": 0.7, "coverage": 0.8, "spread": 1.0, "duplicates": 0.0, "copies": 0.01}
+    checkup |= {"copies_by_chance": 0.02, "retrained": 0.625, "compared": 500}
+    stats: list[dict[str, object]] = []
+    for i in range(1, 7):
+        stats.append({"kimg": float(i), "d_loss": 1.3, "g_loss": 0.7 + 0.1 * i, "d_real": 0.6, "d_fake": 0.4})
+        score = {"fd": 1.0 / i, "share": 0.1 / i, "extractor": "fashion-cnn@a244"}
+        stats.append({"kimg": float(i), "score": score, "checkup": checkup})
+    stats.append({"kimg": 6.5, "fault": "step 812: a gradient of G, layers.0.weight, is not finite"})
+    write_run(tmp_path / "run", stats)
+    page = render(gather(RunRecord(tmp_path / "run"), quick=True))
+    assert "D's, if D = ½" in page
+    assert "Do the losses tell quality?" in page
+    assert "<th>G's loss</th><td>-1.00</td>" in page
+    alarm = page[page.index('class="verdict alarm"') :]
+    assert "<h3>diverged</h3>" in alarm
+    assert "layers.0.weight" in alarm
+    assert "<b>Try</b>" in alarm
+    assert "<th>coverage</th><td>0.800</td><td>0.762 to 0.834</td>" in page  # Clopper & Pearson, 400 of 500
+    assert "right in 62.5% of unseen cases" in page
+    assert page.count('class="bar fd"') == 6
+
+
 def test_an_old_run_makes_a_page(tmp_path: Path) -> None:
     """Statistics without norms, speeds or shown outputs, a configuration of few settings: what is there is told."""
     write_run(
