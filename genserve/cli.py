@@ -87,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "optimize", "genserve.optimizing:optimize", "make faster variants for this machine", _optimize)
     _add(commands, "promote", "genserve.promoting:promote", "make a judged version the champion", _promote)
     _add(commands, "rollback", "genserve.promoting:rollback", "return to the champion before", _rollback)
+    _add(commands, "retire", "genserve.promoting:retire", "remove a version's files for good", _retire)
     _add(commands, "history", "genserve.listing:history", "who did what to a model, when, why", _history)
     _add(commands, "models", "genserve.listing:models", "list models, versions and verdicts", _models)
     _add(commands, "verify", "genserve.listing:verify", "check every file of the repository", _verify)
@@ -196,6 +197,11 @@ def _promote(parser: argparse.ArgumentParser) -> None:
 
 def _rollback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="of the model")
+    parser.add_argument("--why", help="the reason, for the history")
+
+
+def _retire(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("version", metavar="NAME@VERSION", help=REFERENCE_HELP)
     parser.add_argument("--why", help="the reason, for the history")
 
 

@@ -1,10 +1,10 @@
-"""`genserve promote` and `genserve rollback`. Knows nothing of measuring."""
+"""`genserve promote`, `genserve rollback` and `genserve retire`. Knows nothing of measuring."""
 
 import argparse
 from collections.abc import Sequence
 
 from genserve.context import writable_repository
-from models import promotion
+from models import promotion, retiring
 from models.errors import Invalid
 from models.runtime import PROVIDERS, short_name
 
@@ -25,6 +25,16 @@ def rollback(args: argparse.Namespace) -> int:
     """Return to the champion before the present one."""
     event = promotion.rollback(writable_repository(), args.name, why=args.why)
     print(f"{args.name}@{event.version} is the champion again (was {args.name}@{event.replaced})")
+    return 0
+
+
+def retire(args: argparse.Namespace) -> int:
+    """Remove a version's files."""
+    repository = writable_repository()
+    version = repository.resolve(args.version)
+    size = sum(path.stat().st_size for path in version.path.rglob("*") if path.is_file())
+    retiring.retire(repository, version, why=args.why)
+    print(f"{version} is retired: {size / 1e6:.1f} MB freed; its history stays, and its number is not given again")
     return 0
 
 

@@ -78,6 +78,14 @@ def publish_folder(staging: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, for readers at once; what a killed writer leaves of it, `clear_leftovers` removes."""
+    doomed = folder.with_name(f".staging-{secrets.token_hex(8)}")
+    os.rename(folder, doomed)  # noqa: PTH104 as above
+    sync_folder(folder.parent)
+    shutil.rmtree(doomed)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until a folder's entries are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -30,7 +30,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One line of history.jsonl.
 
     Args:
-        event: what happened; "vouched": whoever signed this line answers for all lines before it.
+        event: what happened; "retired": the version's files were removed; "vouched": whoever signed this line answers
+            for all lines before it.
         version: the version it happened to; for a promotion or rollback, the new champion.
         when: ISO 8601, UTC.
         by: who did it: user@host.
@@ -44,7 +45,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         signature: of the line without itself.
     """
 
-    event: Literal["published", "judged", "promoted", "rolled back", "vouched"]
+    event: Literal["published", "judged", "promoted", "rolled back", "retired", "vouched"]
     version: int
     when: str
     by: str
@@ -131,17 +132,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def fold(history: Iterable[Event]) -> Aliases:
-    """The aliases that a history means: publishing makes a candidate, promotion and rollback make a champion."""
+    """The aliases that a history means: publishing makes a candidate, promotion and rollback make a champion, and a
+    version that retires is no candidate.
+    """
     champion: int | None = None
     candidate: int | None = None
     variants: dict[str, str] = {}
     for event in history:
         if event.event == "published":
             candidate = event.version
+        elif event.event == "retired":
+            candidate = None if candidate == event.version else candidate
         elif event.event in ("promoted", "rolled back"):
             champion, variants = event.version, event.variants
             candidate = None if candidate == champion else candidate
     return Aliases(champion=champion, candidate=candidate, variants=variants or msgspec.UNSET)
+
+
+def retired(history: Iterable[Event]) -> frozenset[int]:
+    """The versions whose files were removed."""
+    return frozenset(event.version for event in history if event.event == "retired")
 
 
 def promised_variants(history: Iterable[Event], version: int) -> dict[str, str]:

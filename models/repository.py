@@ -29,7 +29,7 @@ from models.errors import Invalid, Refused
 from models.history import seal
 from models.keys import SigningKey
 from models.manifest import Manifest
-from models.records import Event, Reference, Verdict, fold
+from models.records import Event, Reference, Verdict, fold, retired
 from models.repository_reading import (
     BASELINE_SUFFIX,
     NAME_PATTERN,
@@ -89,7 +89,7 @@ class Repository(ReadOnlyRepository):
         """
         check_name(name)
         with self.writing(name):
-            number = max(self._numbers(name), default=0) + 1
+            number = max([*self._numbers(name), *(event.version for event in self.history(name))], default=0) + 1
             staging = self._folder(name) / f".staging-{number}-{os.getpid()}"
             staging.mkdir()
             (staging / "verdicts").mkdir()
@@ -152,6 +152,13 @@ class Repository(ReadOnlyRepository):
                 )
             files.replace_file(self._folder(name) / "reference.json", files.pretty_json(reference))
 
+    def clear_retired(self, name: str) -> None:
+        """Remove the files of versions that the history calls retired. Call it inside `writing`."""
+        gone = retired(self.history(name))
+        for version in self.versions(name):
+            if version.number in gone:
+                files.remove_folder(version.path)
+
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[None]:
         """Hold the lock of a model, after mending what a killed writer left."""
@@ -160,8 +167,9 @@ class Repository(ReadOnlyRepository):
             yield
 
     def _mend(self, name: str) -> None:
-        """Finish what was cut off: leftovers, versions and verdicts without their event, aliases behind the history."""
+        """Finish what was cut off: leftovers, files of retired versions, events, aliases behind the history."""
         files.clear_leftovers(self._folder(name))
+        self.clear_retired(name)
         events = self.history(name)
         published = {event.version for event in events if event.event == "published"}
         judged = {(event.version, event.verdict) for event in events if event.event == "judged"}

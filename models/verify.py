@@ -16,7 +16,7 @@ from models.generator import sha256
 from models.history import first_fault, standing
 from models.keys import short
 from models.opening import open_variant_unchecked, open_version
-from models.records import Event, Verdict, fold, promised_variants
+from models.records import Event, Verdict, fold, promised_variants, retired
 from models.repository import EXTRACTORS, Repository, Version, subject_of
 from models.runtime import available_providers, short_name
 from models.variants import Variant, variants
@@ -201,7 +201,9 @@ def _refusal(repository: Repository, champion: Version) -> str | None:
 def _untold(repository: Repository, model: str, events: Sequence[Event]) -> str | None:
     """Versions and verdicts that the history names and are not there, or the other way round."""
     versions = {version.number: version for version in repository.versions(model)}
-    if missing := {event.version for event in events} - set(versions):
+    if left := retired(events) & set(versions):
+        return f"the history calls {sorted(left)} retired; the next writing command removes them"
+    if missing := {event.version for event in events} - set(versions) - retired(events):
         return f"the history names versions that are not here: {sorted(missing)}"
     published = {event.version for event in events if event.event == "published"}
     if untold := set(versions) - published:
@@ -220,7 +222,7 @@ def _reference_fault(repository: Repository, model: str, events: Sequence[Event]
     """Whether what the model is judged against is what its newest signed verdict was made under."""
     path = repository.root / model / "reference.json"
     for event in reversed(events):
-        if event.event != "judged" or event.verdict is None:
+        if event.event != "judged" or event.verdict is None or event.version in retired(events):
             continue
         version = repository.resolve(f"{model}@{event.version}")
         verdict = Path("verdicts") / f"{event.verdict:03d}.json"

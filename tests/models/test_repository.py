@@ -13,6 +13,7 @@ from models.errors import Invalid, LoadError, NotFound, Refused
 from models.places import readable_repository, writable_repository
 from models.records import Aliases, Event, Reference, fold
 from models.repository import ZOO, Repository, now
+from models.retiring import retire
 from models.testkit import fake_verdict, promote_tiny, promoted_repository, publish_tiny, tiny_model
 from models.verify import verify
 
@@ -166,11 +167,12 @@ def _at_once(act: Callable[[int], object]) -> list[BaseException]:
 
 
 def _story(root: Path) -> None:
-    """All that writes: publish, judge, promote, publish, judge, promote, roll back."""
+    """All that writes: publish, judge, promote, publish, judge, promote, roll back, retire."""
     repository = Repository(root)
     promote_tiny(repository)
     promote_tiny(repository, seed=2)
     promotion.rollback(repository, "tiny")
+    retire(repository, repository.resolve("tiny@2"))
 
 
 def _run_and_kill(root: Path, deadly: int, story: Callable[[Path], None] = _story) -> bool:
