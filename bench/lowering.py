@@ -19,7 +19,7 @@ from models.lowering import lower
 from models.repository import ZOO
 from models.runtime import make_session
 
-SHIPPED = ZOO / "fashion-mnist" / "1" / "model.onnx"
+SHIPPED = ZOO / "fashion-mnist" / "2" / "model.onnx"
 
 
 def main() -> None:

@@ -317,7 +317,7 @@ def test_nested_graphs_functions_and_old_files_are_left_alone() -> None:
 
 def _generator(name: str) -> tuple[onnx.ModelProto, int]:
     if name == "shipped":
-        return onnx.load(ZOO / "fashion-mnist" / "1" / "model.onnx"), 64
+        return onnx.load(ZOO / "fashion-mnist" / "2" / "model.onnx"), 64
     return onnx.load_model_from_string(reference_models.build(name)), reference_models.Z_DIM
 
 
