@@ -14,9 +14,9 @@ from trainer.signals import Checkup, Stats
 COLUMNS = (("coverage", "coverage", "fd"), ("recall", "recall", "g"), ("copies", "copies", "d"))  # of checkups
 MEANING = (
     "Coverage is the share of real samples with a generated one in their neighbourhood, recall the share that lies "
-    "among generated ones; copies are samples far nearer to one training sample than to any other. Bars are 95 % "
-    "intervals of shares (Clopper and Pearson)."
+    "among generated ones; copies are samples far nearer to one training sample than to any other."
 )
+BARS = " Bars are 95 % intervals of shares (Clopper and Pearson)."
 SHARES = (
     ("precision", "precision", "samples that lie among real ones"),
     ("recall", "recall", "real ones that lie among samples"),
@@ -74,9 +74,10 @@ def _samples(record: RunRecord) -> str:
             if bar := _interval(checkup, column):
                 plot.bar(kimg, bar.low, bar.high, style)
         plot.line([kimg for kimg, _ in found], [getattr(checkup, column) for _, checkup in found], style, name)
+    meaning = MEANING + (BARS if any(checkup.compared for _, checkup in found) else "")
     return (
         '<figure class="chart"><figcaption><b>What samples are like</b> <small>of the averaged generator, at snapshots'
-        f'</small></figcaption>{plot.html()}<p class="note">{MEANING}</p></figure>{_last(*found[-1])}'
+        f'</small></figcaption>{plot.html()}<p class="note">{meaning}</p></figure>{_last(*found[-1])}'
     )
 
 
