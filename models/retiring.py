@@ -15,10 +15,12 @@ def retire(repository: Repository, version: Version, *, why: str | None = None) 
     Raises:
         Refused: it is the champion, or what a rollback would return to; where keys are trusted, by their promotions or
             by those that count for nobody.
+        NotFound: it is not there any more.
         LoadError: the model's history is damaged.
     """
     name = version.name
     with repository.writing(name):
+        repository.resolve(str(version))  # nobody has retired it meanwhile
         for aliases in (repository.written_aliases(name), repository.aliases(name)):
             if aliases.champion == version.number:
                 raise Refused(f"{version} is the champion: promote another version first")

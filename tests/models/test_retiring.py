@@ -36,6 +36,8 @@ def test_files_go_and_the_history_stays(repository: Repository) -> None:
     assert [version.number for version in repository.versions("tiny")] == [2, 3, 4]
     with pytest.raises(NotFound, match=r"has no version '1' \(versions: 2, 3, 4\)"):
         repository.resolve("tiny@1")
+    with pytest.raises(NotFound, match="has no version '1'"):
+        retire(repository, first)  # as a second command would that began before the first was done
     assert [event.version for event in repository.history("tiny") if event.event == "promoted"] == [1, 2, 3]
     assert faults(repository) == []
 

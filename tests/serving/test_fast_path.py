@@ -257,13 +257,18 @@ async def connect(tmp_path):
         yield connected
 
 
+async def asked(wire, protocol, request, times):
+    """The same bytes so many times, each after the answer before."""
+    for number in range(times):
+        protocol.data_received(request)
+        await until(lambda number=number: wire.answers > number)
+
+
 async def test_known_bytes_are_no_request_inside_of_another(connect):
     """As a part of a body and of headers they are what they are there."""
     wire, protocol = connect()
     known = post(b'{"seed": 32}')
-    for number in range(3):
-        protocol.data_received(known)
-        await until(lambda number=number: wire.answers > number)
+    await asked(wire, protocol, known, 3)
     protocol.data_received(post(b"", **{"content-length": len(known)}))
     protocol.data_received(known)
     await until(lambda: b"not valid JSON" in wire.written)
@@ -277,9 +282,7 @@ async def test_known_bytes_wait_for_the_answer_before(connect):
     """An answer at hand does not overtake one that is being computed."""
     wire, protocol = connect()
     known = post(b'{"seed": 35}')
-    for number in range(3):
-        protocol.data_received(known)
-        await until(lambda number=number: wire.answers > number)
+    await asked(wire, protocol, known, 3)
     protocol.data_received(post(b'{"seed": 36}'))
     protocol.data_received(known)
     await until(lambda: wire.answers == 5)
@@ -291,11 +294,9 @@ async def test_known_bytes_end_the_wait_for_headers(connect, monkeypatch):
     """The first request of a connection is in time though it is not parsed; silence is still cut."""
     monkeypatch.setattr(FastProtocol, "header_seconds", 0.2)
     wires = []
-    for ask in (3, 1, 0):  # the bytes are known at the second connection
+    for times in (3, 1, 0):  # the bytes are known at the second connection
         wire, protocol = connect()
-        for number in range(ask):
-            protocol.data_received(post())
-            await until(lambda wire=wire, number=number: wire.answers > number)
+        await asked(wire, protocol, post(), times)
         wires.append(wire)
     await until(lambda: wires[-1].closed)  # the last to connect
     assert [wire.closed for wire in wires] == [False, False, True]
