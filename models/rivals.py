@@ -2,7 +2,7 @@
 
 from models.errors import LoadError, NotFound, Refused
 from models.labels import distance
-from models.records import Event, Verdict
+from models.records import Event, Verdict, retired
 from models.reference import RealFeatures
 from models.repository import Repository, Version
 
@@ -28,16 +28,17 @@ def rivals(
 ) -> list[tuple[str, Version]]:
     """The versions that a candidate is compared with: ("champion", ...) and ("best", ...), the best one ever promoted.
 
-    The best is the one whose verdict at its promotion, over this reference, has the smallest FD_inf. It is left out
-    where it is the champion, and a version is never compared with itself.
+    The best is the one whose verdict at its promotion, over this reference, has the smallest FD_inf, of those that were
+    not retired since. It is left out where it is the champion, and a version is never compared with itself.
 
     Raises:
         LoadError: the history names a version or a verdict that is not there.
     """
     name = distance("FD_inf", reals.extractor.label)
     promoted: dict[Version, float] = {}
+    gone = retired(repository.history(version.name))
     for event in repository.standing(version.name):
-        if event.event != "promoted" or event.verdict is None:
+        if event.event != "promoted" or event.verdict is None or event.version in gone:
             continue
         past, verdict = _relied_on(repository, version.name, event)
         if verdict.reference == reals.hash and name in verdict.numbers:

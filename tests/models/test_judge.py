@@ -23,7 +23,8 @@ from models.records import Reference
 from models.reference import RealFeatures
 from models.report import format_report, format_verdict
 from models.repository import Repository
-from models.testkit import fake_verdict, tiny_model, tiny_signature
+from models.retiring import retire
+from models.testkit import fake_verdict, promote_unmeasured, tiny_model, tiny_signature
 from tests.models.realdata import write_blobs
 
 # Limits that 300 gate samples can tell from noise; the defaults are for 10,000.
@@ -160,6 +161,16 @@ def test_what_it_must_be_compared_with_is_opened_before_anything_is_drawn(house)
     shutil.rmtree(champion.path)
     with pytest.raises(LoadError, match="names version 1, which is not there"):
         house.gate(candidate)
+
+
+def test_candidates_are_judged_after_a_champion_of_old_was_retired(house):
+    """What is gone is compared with nobody; what is there still is."""
+    for _ in range(3):
+        promote_unmeasured(house.repository, house.publish())
+    retire(house.repository, house.repository.resolve("blobs@1"))
+    verdict = house.gate(house.publish())
+    assert verdict.decision == "pass"
+    assert verdict.champion == 3
 
 
 def test_a_history_that_names_a_missing_verdict_is_damaged(house):
