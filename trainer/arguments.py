@@ -42,7 +42,7 @@ OPTIONS: tuple[tuple[str, type, tuple[str, ...] | None, str], ...] = (
     ("g_period", int, None, "how long G trains while D is frozen"),
     ("period_unit", str, ("steps", "epochs"), "what periods are counted in"),
     ("ema_half_life_kimg", float, None, "half-life of the average of G's weights"),
-    ("precision", str, ("bf16", "fp32"), "of the arithmetic"),
+    ("precision", str, ("bf16", "fp32"), "of the arithmetic; bf16 where the device multiplies in it"),
     ("device", str, ("auto", "cpu", "cuda"), "that trains; auto is cuda where there is one"),
     ("threads", int, None, "of torch, for all processes together, 0 for every core"),
     ("snapshot_kimg", float, None, "thousands of images between snapshots"),

@@ -14,6 +14,7 @@ from trainer.arguments import OPTIONS
 from trainer.config import Config, Device, make_config
 from trainer.distributed import Crew, Gone, assembled
 from trainer.exporting import choose, score_missing, write_export
+from trainer.precision import suited
 from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir
 from trainer.sweep import combinations, parse_axis
@@ -125,7 +126,7 @@ def _wanted_device(args: argparse.Namespace) -> Device:
 def _configure(args: argparse.Namespace) -> Config:
     """The configuration that a command line asks for."""
     overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
-    return make_config(args.data, args.config, overrides)
+    return make_config(args.data, args.config, overrides, suited)
 
 
 def _new_folder(config: Config, kind: str = "") -> Path:

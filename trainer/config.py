@@ -2,11 +2,12 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from models.errors import Invalid
 from models.inventory import MAX_SKIPPED_SHARE
@@ -72,7 +73,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         g_period: how long G trains while D is frozen.
         period_unit: "steps", or "epochs" of as many batches as the training split holds.
         ema_half_life_kimg: of the average of G's weights that is exported.
-        precision: "bf16" autocast, or "fp32".
+        precision: "bf16" autocast, or "fp32". `genserve train` takes what suits the device, unless told.
         device: that trains: "cpu", "cuda", or "auto" for cuda where torch sees one.
         threads: of torch, of all this machine's processes together; 0 for every core that they may use.
         tensorboard: write event files for TensorBoard beside stats.jsonl.
@@ -181,7 +182,12 @@ def read_config(path: Path) -> dict[str, object]:
     return fields
 
 
-def make_config(data: str | None, file: Path | None, overrides: Mapping[str, object]) -> Config:
+def make_config(
+    data: str | None,
+    file: Path | None,
+    overrides: Mapping[str, object],
+    suited: Callable[[Device], Precision] | None = None,
+) -> Config:
     """The configuration of a new run: defaults, what comes with preset and objective, the file, the command line.
 
     A data set that has a tested configuration in trainer/presets/ uses it where no file is given, unless the command
@@ -191,6 +197,7 @@ def make_config(data: str | None, file: Path | None, overrides: Mapping[str, obj
         data: as on the command line; None where the file names it.
         file: TOML or JSON.
         overrides: further fields from the command line.
+        suited: the precision for a device, where nothing else names one.
 
     Raises:
         Invalid: an unknown field, a wrong type or a value outside its limits, or no data at all.
@@ -203,7 +210,8 @@ def make_config(data: str | None, file: Path | None, overrides: Mapping[str, obj
     if "data" not in fields:
         raise Invalid("name a data set, a folder or a file (or --resume a run)", field="data")
     try:
-        return msgspec.convert(fields, Config)
+        config = msgspec.convert(fields, Config)
+        return config if suited is None or "precision" in fields else replace(config, precision=suited(config.device))
     except msgspec.ValidationError as error:
         raise Invalid(str(error), field="config") from error
 

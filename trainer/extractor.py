@@ -23,6 +23,7 @@ from models.datasets import Dataset, Split
 from models.errors import DataError, Invalid
 from models.extractor_manifest import ExtractorManifest, Task
 from trainer.graph_export import export_graph
+from trainer.precision import suited
 from trainer.turning import TURNS, all_turns, turned
 
 FEATURES = 128
@@ -121,6 +122,7 @@ def fit(train: Split, validation: Split, num_classes: int, *, task: Task, epochs
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
     network = FeatureNet(train.samples.shape[1:], num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    rounded = suited("cpu") == "bf16"
     steps = epochs * max(1, len(train.samples) // BATCH_SIZE)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.2)
@@ -128,7 +130,7 @@ def fit(train: Split, validation: Split, num_classes: int, *, task: Task, epochs
         network.train()
         loss = torch.zeros(())
         for images, answers in batches(train, task, random):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
                 _, logits = network(images)
             loss = F.cross_entropy(logits.float(), answers, label_smoothing=LABEL_SMOOTHING)
             optimiser.zero_grad()

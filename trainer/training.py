@@ -159,7 +159,7 @@ def _train(run_dir: RunDir, run: Run, data: Dataset, crew: Crew) -> bool:
         trainer = Trainer(state, samples, labels, run_dir, Meter(run.config.kimg), scorer, events, watch)
         shape = " x ".join(str(extent) for extent in run.shape)
         with _stopping_on_signals(trainer.stop):
-            told = f"{len(samples)} training {data.kind}s of {shape}{_where(crew)}"
+            told = f"{len(samples)} training {data.kind}s of {shape}{_where(crew)}, in {run.config.precision}"
             print(f"{run_dir.path}: {told}; Ctrl-C saves and stops", file=sys.stderr)
             return trainer.run()
 

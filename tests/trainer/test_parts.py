@@ -1,6 +1,7 @@
 """Networks, frozen periods, schedules, the average of G."""
 
 import copy
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import trainer.precision
 from models.errors import DataError, Invalid
 from tests.trainer.conftest import SHAPE
 from trainer.arguments import OPTIONS
@@ -19,6 +21,7 @@ from trainer.network_parts import stages
 from trainer.networks import make_discriminator, make_generator
 from trainer.objectives import OBJECTIVES
 from trainer.pixels import to_tensor, to_uint8
+from trainer.precision import suited
 from trainer.recipes import recipe
 from trainer.regularisers import Part, zero_centred
 from trainer.schedule import Batches, batch_number, d_steps_before, period_steps, scheduled, turn
@@ -352,3 +355,21 @@ def test_the_command_line_knows_every_choice() -> None:
     for name, _, choices, _ in OPTIONS:
         if choices is not None:
             assert set(choices) == set(get_args(hints[name])), name
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [({"avx2", "avx512f"}, "fp32"), ({"avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), (set(), "fp32")],
+)
+def test_processors_without_bf16_train_in_float32(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, units: set[str], expected: str
+) -> None:
+    """Unless the command line, a file or a recipe says otherwise; what was chosen is kept with the run."""
+    monkeypatch.setattr(trainer.precision, "features", lambda: frozenset(units))
+    assert suited("cpu") == expected
+    assert make_config("x", None, {"device": "cpu"}, suited).precision == expected
+    assert make_config("x", None, {"precision": "bf16"}, suited).precision == "bf16"
+    assert make_config("ring", None, {}, suited).precision == "fp32"
+    file = tmp_path / "settings.toml"
+    file.write_text('precision = "fp32"\n')
+    assert make_config("x", file, {}, suited).precision == "fp32"
