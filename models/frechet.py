@@ -21,6 +21,8 @@ RIDGE = 1e-6  # of the mean real variance, added where a covariance is inverted
 ROWS = 4096  # turned into float64 at once
 GROUP_ROWS = 32  # of the smaller set, at least, where there are more than 4 groups
 WIDE = 512  # dimensions above which a distance costs too much for many parts
+FEW = 4_000  # samples of a side that show how the variance grows, where features are wide
+CONDITIONED = 1e-8  # reciprocal condition in the 1-norm, as LAPACK estimates it, above which no direction is dead
 DISAGREEMENT = 0.999  # confidence beyond which half-samples' spread counts in place of the delta method's
 NORMAL_975 = 1.959964
 
@@ -196,9 +198,20 @@ def _basis(covariance: Matrix) -> tuple[Matrix | None, int]:
 
     None where there are none: the features' own basis does.
     """
+    if _well_conditioned(covariance):
+        return None, 0
     values = np.linalg.eigvalsh(covariance)
     dead = int((values <= DEAD * max(values[-1], 0)).sum())
     return (np.linalg.eigh(covariance)[1], dead) if dead else (None, 0)
+
+
+def _well_conditioned(covariance: Matrix) -> bool:
+    """Seen at a sixth of the time that eigenvalues take; no is no answer."""
+    factor, failed = scipy.linalg.lapack.dpotrf(covariance, lower=1)
+    if failed:
+        return False
+    norm = np.abs(covariance).sum(0).max()
+    return bool(scipy.linalg.lapack.dpocon(factor, norm, uplo="L")[0] > CONDITIONED)
 
 
 def _distance(fake: Moments, real: Moments, dead: int) -> float:
@@ -209,23 +222,28 @@ def _distance(fake: Moments, real: Moments, dead: int) -> float:
     """
     shift = fake.mean - real.mean
     small, large = sorted((fake, real), key=lambda side: side.n)
-    factor = _factor(large.covariance[dead:, dead:])
-    eigenvalues = np.linalg.eigvalsh(factor.T @ small.covariance[dead:, dead:] @ factor)
+    eigenvalues = np.linalg.eigvalsh(_product(large.covariance[dead:, dead:], small.covariance[dead:, dead:]))
     cross = np.sqrt(np.maximum(eigenvalues, 0)).sum()
     return float(shift @ shift + np.trace(fake.covariance) + np.trace(real.covariance) - 2 * cross)
 
 
-def _factor(covariance: Matrix) -> Matrix:  # [d, d] -> [d, r]
-    """F with F F^T = covariance of rank r: Cholesky's, with complete pivoting where it is singular (LAPACK's dpstrf,
-    a sixth of the time that eigenvectors take, and without the roots of what rounding leaves of the zeros).
+def _product(large: Matrix, small: Matrix) -> Matrix:  # [d, d], [d, d] -> [r, r]
+    """F^T S F for an F with F F^T = R of rank r; its lower triangle alone counts. F is Cholesky's, with complete
+    pivoting where R is singular (LAPACK's dpstrf, a sixth of the time that eigenvectors take, and without the roots of
+    what rounding leaves of the zeros).
     """
     try:
-        return np.asarray(np.linalg.cholesky(covariance), np.float64)
+        return _within(np.asarray(np.linalg.cholesky(large)), small)
     except np.linalg.LinAlgError:
-        lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(covariance, lower=1)
-        factor = np.empty((len(covariance), rank))
+        lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(large, lower=1)
+        factor = np.empty((len(large), rank))
         factor[pivots - 1] = np.tril(lower)[:, :rank]
-        return factor
+        return np.asarray(factor.T @ small @ factor)
+
+
+def _within(factor: Matrix, covariance: Matrix) -> Matrix:  # [d, d], [d, d] -> [d, d]
+    """The lower triangle of F^T C F for a lower triangular F: half the time of two products."""
+    return np.asarray(scipy.linalg.lapack.dsygst(covariance, factor, itype=2, lower=1)[0])
 
 
 def _growth(
@@ -234,22 +252,31 @@ def _growth(
     """How fast the first-order variance grows with FD, between the samples as they are and weighted along their
     influences so that FD is a standard error larger; 0 where it does not grow.
 
-    How much larger FD is then is the mean of what the influences before and after say.
+    How much larger FD is then is the mean of what the influences before and after say. Of wide features every row
+    counts in the weighted moments, and FEW of each side show what follows.
     """
     before = influence_g, influence_r
     variance = sum(float(own.var()) / len(own) for own in before)
     if not variance > 0:
         return 0.0
     weights = [np.maximum(1 + own / (len(own) * np.sqrt(variance)), 0) for own in before]
-    of_fake, of_real = (own / own.mean() for own in weights)
-    after = _influences(
-        fake, real, _weighted_moments(fake, of_fake, basis), _weighted_moments(real, of_real, basis), basis, dead
-    )
-    moved = varied = 0.0
-    for first, then, own in zip(before, after, (of_fake, of_real), strict=True):
+    tilted = [_weighted_moments(rows, own / own.mean(), basis) for rows, own in zip((fake, real), weights, strict=True)]
+    shown = [_few(len(own), fake.shape[1]) for own in before]
+    after = _influences(fake[shown[0]], real[shown[1]], tilted[0], tilted[1], basis, dead)
+    moved = grown = 0.0
+    for all_first, then, all_own, some in zip(before, after, weights, shown, strict=True):
+        first, own = all_first[some], all_own[some] / all_own[some].mean()
         moved += float(((own - 1) * (first + then)).mean()) / 2
-        varied += float((own * (then - (own * then).mean()) ** 2).mean()) / len(own)
-    return max(0.0, (varied - variance) / moved) if moved > 0 else 0.0
+        varied = float((own * (then - (own * then).mean()) ** 2).mean())
+        grown += (varied - float(first.var())) / len(all_first)
+    return max(0.0, grown / moved) if moved > 0 else 0.0
+
+
+def _few(count: int, dim: int) -> slice | NDArray[np.int64]:
+    """Which rows show how the variance grows."""
+    if dim <= WIDE or count <= FEW:
+        return slice(None)
+    return np.sort(np.random.RandomState(0).permutation(count)[:FEW])
 
 
 def _weighted_moments(rows: NDArray[Any], weights: Vector, basis: Matrix | None) -> Moments:  # weights of mean 1
@@ -279,7 +306,7 @@ def _influences(
     ridge = RIDGE * np.trace(real.covariance) / len(real.mean)
     S, R = (side.covariance[dead:, dead:] + ridge * np.eye(len(side.mean) - dead) for side in (fake, real))
     F = np.linalg.cholesky(R)
-    values, vectors = np.linalg.eigh(F.T @ S @ F)
+    values, vectors = np.linalg.eigh(_within(F, S))
     values = np.maximum(values, max(ridge**2, np.finfo(float).tiny))  # S and R are at least the ridge
     forward = (F @ vectors) * values**-0.25  # M = forward forward^T
     backward = scipy.linalg.solve_triangular(F, vectors, trans="T", lower=True) * values**0.25  # of M^-1

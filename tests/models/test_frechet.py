@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+import models.frechet
 from models.datasets import load_dataset
 from models.extractors import resolve_extractor
 from models.frechet import Moments, difference, frechet, frechet_distance, moments
@@ -85,6 +86,18 @@ def test_how_the_variance_grows_is_foretold_from_one_pair():
     first_order = [one.influence_fake.var() / 200 + one.influence_real.var() / 200 for one in found]
     seen = np.polyfit([one.fd for one in found], first_order, 1)[0]
     assert np.mean([one.spread.growth for one in found]) == pytest.approx(seen, rel=0.15)
+
+
+def test_a_part_of_wide_features_shows_how_the_variance_grows(monkeypatch):
+    """As all of them do, within what a part is off by."""
+    whole = [frechet(*stretched(1000, i, 12, skewed=True)[:2]) for i in range(10)]
+    monkeypatch.setattr(models.frechet, "WIDE", 8)
+    monkeypatch.setattr(models.frechet, "FEW", 500)
+    part = [frechet(*stretched(1000, i, 12, skewed=True)[:2]) for i in range(10)]
+    assert [one.fd for one in part] == pytest.approx([one.fd for one in whole])
+    grown, all_grown = ([one.spread.growth for one in found] for found in (part, whole))
+    assert grown != all_grown
+    assert np.mean(grown) == pytest.approx(np.mean(all_grown), rel=0.1)
 
 
 def test_upper_bounds_hold_far_from_zero():
