@@ -1,10 +1,12 @@
 """What the live monitor finds, how often it is wrong, and what it costs under load. Knows no HTTP.
 
-    python -m bench.monitoring [--models FOLDER] [--name NAME] [--parts faults cost] [--blocks N] [--json FILE]
+    python -m bench.monitoring [--models FOLDER] [--name NAME] [--parts faults live cost] [--blocks N] [--json FILE]
 
-faults: blocks of fresh samples of a published model with a baseline, as it is and with faults of growing strength; the
-test is then run over blocks drawn from these again and again, for weeks. cost: answers a second of a server with the
-monitor over those of one without, taking turns. Every figure is a ratio or a count of its own run.
+faults: blocks of fresh samples of a published model with a baseline, as it is and with faults of growing strength;
+the test is then run over blocks drawn from these again and again, for weeks. live: seconds until an idle server with
+all models of the repository finds the smallest of the faults in one model's weights. cost: answers a second of a
+server with the monitor over those of one without, taking turns. Every figure is a ratio or a count of its own run,
+but for those seconds.
 """
 
 import argparse
@@ -22,18 +24,21 @@ import numpy as np
 from bench.connection import FIRST_SEED, Requests
 from bench.known_bad import Weights, changed, coarse
 from bench.load import LoadProcess, closed_loop
+from bench.monitoring_live import seconds_to_alarm
 from bench.server import running
 from models.baseline import Baseline, Meter, decode
 from models.extractor_store import find
 from models.extractors import Extractor, open_extractor
 from models.generator import Generator
 from models.latents import Latents, draw
-from models.repository import ZOO, Repository
+from models.repository import ZOO, Repository, Version
 from models.sequential import Detector
-from serving.monitor import BLOCK_SECONDS, WEEK_SECONDS
+from serving.monitor import budget_blocks, pace
 
 WEEKS = 100
 TRIALS = 200
+PARTS = ("faults", "live", "cost")
+LIVE_RUNS, LIVE_SHARE = 3, 0.2
 CONNECTIONS = (1, 16, 64)
 ROUNDS, SECONDS = 5, 2.0
 CLAMPS, SCALES = (1.0, 0.8, 0.6), (1.2, 1.35)
@@ -49,13 +54,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measures the live monitor.")
     parser.add_argument("--models", type=Path, default=ZOO, help="repository (default: the shipped models)")
     parser.add_argument("--name", default="fashion-mnist")
-    parser.add_argument("--parts", nargs="+", choices=("faults", "cost"), default=["faults", "cost"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--blocks", type=int, default=60, help="of the healthy model; a third as many of each fault")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     args = parser.parse_args()
     figures: dict[str, Any] = {}
     if "faults" in args.parts:
         figures["faults"] = faults(Repository(args.models), args.name, args.blocks)
+    if "live" in args.parts:
+        figures["live"] = live(Repository(args.models), args.name)
     if "cost" in args.parts:
         figures["cost"] = cost(args.models, args.name)
     print(json.dumps(figures, indent=1))
@@ -66,19 +73,17 @@ def main() -> int:
 
 def faults(repository: Repository, name: str, blocks: int) -> dict[str, Any]:
     """Rise of the distance, and blocks until the alarm, for a healthy model and for faults."""
-    version = repository.resolve(name)
-    verdict = repository.passing(version)
-    if verdict is None or verdict.baseline is None:
-        raise SystemExit(f"{version} has no verdict with a baseline: gate it again")
-    baseline = decode(repository.baseline(version, verdict))
+    version, baseline = _watched(repository, name)
     digest = baseline.extractor_manifest.digest
     extractor = open_extractor(find(baseline.extractor, repository=repository.root, digest=digest), threads=1)
     model = version.model_path.read_bytes()
     generator = Generator.from_bytes(model)
-    budget = WEEK_SECONDS / BLOCK_SECONDS
+    budget = budget_blocks(baseline, 1)
     healthy = _blocks(baseline, extractor, generator, blocks, _as_it_is)
     found: dict[str, Any] = {
         "block": baseline.block,
+        "block_seconds": pace(baseline, suspicious=False),
+        "block_seconds_suspicious": pace(baseline, suspicious=True),
         "slack_deviations": baseline.slack(),
         "fault_deviations": baseline.rise / baseline.block_deviation,
         "healthy": {
@@ -95,6 +100,17 @@ def faults(repository: Repository, name: str, blocks: int) -> dict[str, Any]:
         found[fault] = _found(baseline, spoiled, budget)
         print(fault, found[fault], file=sys.stderr, flush=True)
     return found
+
+
+def live(repository: Repository, name: str) -> dict[str, Any]:
+    """Seconds from a fault to its alarm in a running server, each run with weights that changed otherwise."""
+    version, baseline = _watched(repository, name)
+    runs = []
+    for seed in range(LIVE_RUNS):
+        faulty = changed(version.model_path.read_bytes(), partial(_disturbed, NOISES[0], seed=seed))
+        runs.append(seconds_to_alarm(repository, name, faulty, block=baseline.block, share=LIVE_SHARE))
+        print(runs[-1], file=sys.stderr, flush=True)
+    return {"fault": f"weights changed by {NOISES[0]:.0%}", "share": LIVE_SHARE, "runs": runs}
 
 
 def cost(models: Path, name: str) -> dict[str, Any]:
@@ -132,6 +148,14 @@ def cost(models: Path, name: str) -> dict[str, Any]:
     }
 
 
+def _watched(repository: Repository, name: str) -> tuple[Version, Baseline]:
+    version = repository.resolve(name)
+    verdict = repository.passing(version)
+    if verdict is None or verdict.baseline is None:
+        raise SystemExit(f"{version} has no verdict with a baseline: gate it again")
+    return version, decode(repository.baseline(version, verdict))
+
+
 def _latent_faults() -> dict[str, Spoil]:
     clamps: dict[str, Spoil] = {f"latents clamped at {limit}": partial(_clamped, limit) for limit in CLAMPS}
     return clamps | {f"latents times {by}": partial(_scaled, by) for by in SCALES}
@@ -144,8 +168,8 @@ def _weight_faults(model: bytes) -> dict[str, bytes]:
     return {fault: changed(model, change) for fault, change in faults.items()}
 
 
-def _disturbed(by: float, weights: Weights) -> Weights:
-    return np.asarray(weights * (1 + by * np.random.RandomState(0).standard_normal(weights.shape)))
+def _disturbed(by: float, weights: Weights, *, seed: int = 0) -> Weights:
+    return np.asarray(weights * (1 + by * np.random.RandomState(seed).standard_normal(weights.shape)))
 
 
 def _clamped(limit: float, z: Latents) -> Latents:

@@ -24,6 +24,8 @@ from models.frechet import Frechet, moments
 from models.halving import Matrix, Moments, Vector
 
 BLOCK = 1000  # samples
+LARGER_BLOCKS = (2000, 4000)  # where a fault does not stand out of so few
+STANDING_OUT = 2.5  # standard deviations of a block, by which a fault does
 MIN_BLOCKS = 10  # in the samples that a baseline is made of
 NUM_BLOCKS = 300  # that mean and spread are taken over, at most
 MANY_DIMENSIONS = 512  # above which fewer blocks do: each takes a second
@@ -121,27 +123,34 @@ def make_baseline(
         extractor_name: what the reference calls it.
 
     Returns:
-        None where there are too few samples to say what to expect, or where all blocks look the same.
+        Its block is the smallest that a fault stands out of, or the largest that the samples are enough for. None
+        where they are too few to say what to expect, or where all blocks look the same.
     """
-    block = min(BLOCK, len(fake) // MIN_BLOCKS)
-    if block < 2:
+    most = len(fake) // MIN_BLOCKS
+    if most < 2:
         return None
     reals = moments(real)
-    distances = _block_distances(np.asarray(fake), block, _Distance(reals))
-    deviation = float(np.std(distances, ddof=1))
-    if not deviation > 0:
-        return None
-    return Baseline(
-        extractor=extractor_name,
-        extractor_manifest=extractor.manifest,
-        extractor_model=extractor.made_of,
-        real=reals,
-        num_fake=len(fake),
-        fd_inf=distance.fd_inf,
-        block=block,
-        block_mean=float(np.mean(distances)),
-        block_deviation=deviation,
-    )
+    measure = _Distance(reals)
+    made = None
+    for block in (min(BLOCK, most), *(larger for larger in LARGER_BLOCKS if larger <= most)):
+        distances = _block_distances(np.asarray(fake), block, measure)
+        deviation = float(np.std(distances, ddof=1))
+        if not deviation > 0:
+            return None
+        made = Baseline(
+            extractor=extractor_name,
+            extractor_manifest=extractor.manifest,
+            extractor_model=extractor.made_of,
+            real=reals,
+            num_fake=len(fake),
+            fd_inf=distance.fd_inf,
+            block=block,
+            block_mean=float(np.mean(distances)),
+            block_deviation=deviation,
+        )
+        if made.rise >= STANDING_OUT * deviation:
+            break
+    return made
 
 
 def encode(baseline: Baseline) -> bytes:

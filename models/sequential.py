@@ -42,14 +42,19 @@ class Detector:
         self.observations = 0
 
     @property
+    def gathered(self) -> float:
+        """M, by which betting against the null has multiplied a stake."""
+        return sum(self._evidence) / len(self._evidence)
+
+    @property
     def evidence(self) -> float:
         """0 for none, 1 for an alarm: on a logarithmic scale."""
-        return max(0.0, math.log(self._mean) / math.log(self.threshold))
+        return max(0.0, math.log(self.gathered) / math.log(self.threshold))
 
     @property
     def alarm(self) -> bool:
         """Whether there is enough of it."""
-        return self._mean >= self.threshold
+        return self.gathered >= self.threshold
 
     def observe(self, x: float) -> bool:
         """One more observation, in standard deviations; whether there is an alarm now. NaN is one."""
@@ -59,10 +64,6 @@ class Detector:
             begun = max(self._evidence[i], 1.0) if self._restarts else self._evidence[i]
             self._evidence[i] = max(begun * factor, LEAST)
         return self.alarm
-
-    @property
-    def _mean(self) -> float:
-        return sum(self._evidence) / len(self._evidence)
 
 
 def e_values(x: float, slack: float) -> list[float]:

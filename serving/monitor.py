@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import structlog
 
+from models.baseline import BLOCK, Baseline
 from models.errors import GenserveError
 from models.extractors import Features
 from models.latents import MAX_SEED, draw
@@ -28,10 +29,11 @@ from serving.sampler import Latents
 from serving.schedule import Deadline
 from serving.watch import Event, Shown, State, Watch
 
-CHUNK_SECONDS = 0.002  # of an engine's time: whoever comes waits for no more than that, or for one image
+CHUNK_SECONDS = 0.005  # of an engine's time: whoever comes waits for no more than that, or for one image
 CHUNK_IMAGES = 16  # at most
 DRAW_SECONDS = 60.0  # a chunk that takes longer is given up
-BLOCK_SECONDS = 10.0  # a block of a model that is well takes at least so long, but for its first few
+BLOCK_SECONDS = 10.0  # BLOCK samples of a model that is well take at least so long, but for its first few blocks
+HASTE = 5.0  # times as fast where something may be wrong
 WEEK_SECONDS = 7 * 86_400.0
 FAILED_SECONDS = 5.0  # before the next try, where the monitor itself fails
 RETRY_SECONDS = 600.0  # before a model that failed is loaded again
@@ -98,7 +100,7 @@ class Monitor:
         share: of one core that is spent at most, in (0, 1].
         observer: told of everything.
         clock: seconds, monotonic.
-        block_seconds: a block of a model that is well takes at least so long.
+        block_seconds: a block of BLOCK samples of a model that is well takes at least so long; a larger one, longer.
     """
 
     def __init__(
@@ -153,7 +155,8 @@ class Monitor:
             if distance is not None:
                 await self._seen(model, patient, distance)
             if patient.watch.state is State.WELL and patient.watch.shown is not None:
-                self._next[model.version.name] = began + self._block_seconds
+                pause = pace(patient.lens.baseline, suspicious=patient.watch.suspicious, seconds=self._block_seconds)
+                self._next[model.version.name] = began + pause
         return worked
 
     async def _patient(self, model: LiveModel) -> Patient | None:
@@ -171,7 +174,7 @@ class Monitor:
         patient = None
         self._observer.unwatched(name)
         if lens is not None:
-            budget = WEEK_SECONDS / max(self._block_seconds, 1e-3) * max(1, len(self._models.champions))
+            budget = budget_blocks(lens.baseline, len(self._models.champions), max(self._block_seconds, 1e-3))
             patient = Patient(lens, Watch(lens.baseline, budget, variant=model.variant is not None))
             self._observer.judged(name, State.WELL)
         self._patients[name] = (model.generator, patient)
@@ -207,7 +210,7 @@ class Monitor:
             self._observer.monitored(model.version.name, images)
             rows.append(features)
             missing -= images
-            if patient.watch.state is State.WELL:
+            if not self._suspicious:
                 await asyncio.sleep((self._clock() - began) * (1 / self._share - 1))
         await self._idle.wait()
         return await self._inspector.distance(lens, np.concatenate(rows))
@@ -223,6 +226,11 @@ class Monitor:
         deadline = Deadline(time.monotonic() + DRAW_SECONDS)
         made = await self._batcher.generate(model, Latents(model, keys), images, deadline=deadline, background=True)
         return await self._inspector.look(lens, made.samples)
+
+    @property
+    def _suspicious(self) -> bool:
+        """Whether any model deserves a closer look, which no other is to hold up."""
+        return any(one is not None and one.watch.suspicious for _, one in self._patients.values())
 
     def _present(self, model: LiveModel) -> bool:
         return any(one.generator is model.generator for one in self._models.champions)
@@ -266,6 +274,16 @@ class Monitor:
     def _failed(self, model: LiveModel, reason: str) -> None:
         self._retry[model.version.name] = self._clock() + RETRY_SECONDS
         self._models.set_unfit(model.version.name, reason)
+
+
+def pace(baseline: Baseline, *, suspicious: bool, seconds: float = BLOCK_SECONDS) -> float:
+    """Seconds from the beginning of a block to that of the next, at least, where BLOCK samples take the given ones."""
+    return seconds * max(1.0, baseline.block / BLOCK) / (HASTE if suspicious else 1.0)
+
+
+def budget_blocks(baseline: Baseline, champions: int, seconds: float = BLOCK_SECONDS) -> float:
+    """Blocks between two false alarms of a model, for one a week among all champions, should blocks never pause."""
+    return WEEK_SECONDS / pace(baseline, suspicious=True, seconds=seconds) * max(1, champions)
 
 
 def chunk(model: LiveModel) -> int:

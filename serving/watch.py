@@ -13,6 +13,7 @@ from models.baseline import Baseline
 from models.sequential import Detector, interval
 
 SHOWN_BLOCKS = 20  # that the distance and its interval are taken over
+SUSPICION = 2.0  # what betting against the model has multiplied a stake by, from which it deserves a closer look
 PROBATION_BLOCKS = 30
 DOUBT = 100.0
 
@@ -62,6 +63,11 @@ class Watch:
     def evidence(self) -> float:
         """That something is wrong: 0 for none, 1 for an alarm; on a logarithmic scale."""
         return min(1.0, self._detector.evidence)
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the next blocks should not wait: on probation, or something may be wrong."""
+        return self.state is State.PROBATION or (self.state is State.WELL and self._detector.gathered >= SUSPICION)
 
     @property
     def shown(self) -> Shown | None:

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.baseline import Meter, decode, encode, make_baseline
+from models.baseline import STANDING_OUT, Meter, decode, encode, make_baseline
 from models.errors import LoadError
 from models.extractor_manifest import ExtractorManifest
 from models.frechet import frechet, frechet_distance, moments
@@ -54,6 +54,19 @@ def test_a_fault_of_fifty_percent_is_well_outside_the_slack(baseline):
     assert baseline.rise == pytest.approx(max(0.5 * baseline.fd_inf, 0.002 * baseline.trace_real))
     assert baseline.slack() < baseline.rise / baseline.block_deviation
     assert baseline.slack(variant=True) > baseline.slack()
+
+
+@pytest.mark.parametrize(("shift", "fakes", "block"), [(0.3, 20_000, 1000), (0.055, 20_000, 2000), (0.03, 9_999, 999)])
+def test_the_nearer_to_the_reals_the_larger_the_block(shift, fakes, block):
+    """As large as a fault needs to stand out of one, or as the samples allow."""
+    reals, samples = draw(REALS, seed=1), draw(fakes, shift=shift, seed=2)
+    made = make_baseline(samples, reals, frechet(samples, reals), extractor=Eye(), extractor_name="eye")
+    assert made.block == block
+    if block > 1000:
+        assert made.rise >= STANDING_OUT * made.block_deviation
+        meter = Meter(made)
+        small = [meter.distance(draw(1000, shift=shift, seed=900 + i)) for i in range(60)]
+        assert made.rise < STANDING_OUT * np.std(small)
 
 
 @pytest.mark.parametrize("dim", [6, 80], ids=["more samples than features", "fewer"])

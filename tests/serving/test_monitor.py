@@ -21,7 +21,7 @@ from serving.app import create_app
 from serving.batcher import Batcher
 from serving.inspection import Inspector
 from serving.loading import load
-from serving.monitor import Monitor, chunk
+from serving.monitor import HASTE, Monitor, budget_blocks, chunk, pace
 from serving.quality_metrics import QualityMetrics
 from serving.schedule import Deadline, Schedule
 from serving.watch import PROBATION_BLOCKS, Event, State, Watch
@@ -249,3 +249,38 @@ def test_probation_ends_well_or_not():
     assert Event.FAILED in [watch.block(4.0) for _ in range(PROBATION_BLOCKS)]
     assert watch.state is State.FAILED
     assert Watch(Expected(), 1000.0, variant=True)._slack == 2.0
+
+
+@pytest.mark.parametrize(("block", "seconds"), [(400, 10.0), (1000, 10.0), (4000, 40.0)])
+def test_larger_blocks_take_their_time(block, seconds):
+    """Fresh samples cost the same a minute, whatever the size of a block; small ones do not come faster."""
+    expected = Expected()
+    expected.block = block
+    assert pace(expected, suspicious=False) == seconds
+    assert pace(expected, suspicious=True) == seconds / HASTE
+
+
+@pytest.mark.parametrize("champions", [1, 3])
+def test_one_false_alarm_a_week_however_fast_blocks_come(champions):
+    """Each model has its share of the week's one, and may be looked at without pauses all week."""
+    expected = Expected()
+    expected.block = 2000
+    blocks_a_week = 7 * 86_400 / pace(expected, suspicious=True)
+    assert champions * blocks_a_week / budget_blocks(expected, champions) == pytest.approx(1.0)
+
+
+def test_what_looks_wrong_is_looked_at_without_pauses():
+    """Suspicion comes long before an alarm and goes with it; a model that has failed holds nobody up."""
+    watch = Watch(Expected(), 1000.0)
+    assert not watch.suspicious
+    for _ in range(3):
+        assert watch.block(3.0) is None
+    assert watch.suspicious
+    while watch.block(3.0) is not Event.ALARM:
+        assert watch.suspicious
+    watch.reloaded()
+    assert watch.suspicious
+    watch.fail()
+    assert not watch.suspicious
+    calm = Watch(Expected(), 1000.0)
+    assert not any(calm.suspicious for distance in (0.3, 1.2, 0.9, 1.9, -0.5) if calm.block(distance) is None)
