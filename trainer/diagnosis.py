@@ -39,6 +39,7 @@ WON = 0.4  # D's loss over its value at chance: through noise D may be less sure
 VANISHED = 0.05  # of G's pull; 1/2 where D cannot tell
 STALLED_FOR = 4  # snapshots
 STALLED = 0.9  # FD/Tr stays above this share of what it was
+STUCK = 1e-6  # norm of G's gradient; Adam's epsilon is 1e-8 for each weight
 FAR = 0.15  # coverage below which samples are not near the data yet
 
 # Too weak: D guesses, and a fresh one does not.
@@ -187,6 +188,10 @@ def _too_strong(h: History) -> Verdict | None:
     if h.chance and median(h.of("d_loss")[-LASTING:]) > WON * h.chance:
         return None
     told = f"D tells {median(accuracies):.0%} of unseen samples rightly"
+    norms = h.of("g_norm")[-LASTING:]
+    if norms and median(norms) < STUCK:
+        evidence = f"{told}, and the norm of G's gradient is {median(norms):.1g}: no weight moves any more."
+        return Verdict(name=TOO_STRONG, evidence=evidence, advice=f"begin anew with another --seed; {WEAKER}")
     if median(pulls) < VANISHED:
         evidence = f"{told}, and G's loss passes on {median(pulls):.2g} of what it says: the gradient has vanished."
         return Verdict(name=TOO_STRONG, evidence=evidence, advice=f"--loss non-saturating, {WEAKER}")

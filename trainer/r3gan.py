@@ -7,13 +7,13 @@ filters and 1x1 convolutions; G begins with a learned basis times a linear map o
 over the whole map and a linear map.
 
 Differs from the paper's networks in three ways. For processors the 3x3 convolutions are dense (grouped ones are slow
-there), and the widths double with every halving of the resolution in place of being equal. And G ends in a tanh:
-without it D knows fakes by backgrounds that are not quite -1 (docs/decisions/0014-r3gan-tanh.md).
+there), and the widths double with every halving of the resolution in place of being equal. And G's images are clipped:
+without bounds D knows fakes by backgrounds that are not quite -1 (docs/decisions/0014-r3gan-bounds.md).
 """
 
 import contextlib
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,33 @@ class R3Generator(Generator):
     def forward(self, z: Tensor, class_idx: Tensor | None = None) -> Tensor:  # [N, z_dim], [N] -> [N, C, H, W]
         """Generate."""
         x = self.basis * self.linear(self.with_class(z, class_idx))[:, :, None, None]
-        images: Tensor = self.to_image(self.layers(x.contiguous(memory_format=torch.channels_last))).tanh()
+        return clipped(self.to_image(self.layers(x.contiguous(memory_format=torch.channels_last))))
+
+
+class _Clipped(torch.autograd.Function):
+    """Clipping to [-1, 1] whose slope is 1 for whatever would come back into it, and 0 for what would go farther."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - torch does not type it
+        ctx.save_for_backward(x)
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:  # noqa: ANN401 - as above
+        (x,), (slope,) = ctx.saved_tensors, slopes
+        outward = ((x > 1) & (slope < 0)) | ((x < -1) & (slope > 0))  # descent moves against the slope
+        return slope.masked_fill(outward, 0)
+
+
+def clipped(x: Tensor) -> Tensor:
+    """Images from a linear layer: bounds are said exactly, and nothing beyond them is lost to learning.
+
+    A tanh's slope vanishes exponentially beyond them, and with it a G that D pushes there in its first steps.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        images: Tensor = _Clipped.apply(x)  # type: ignore[no-untyped-call]
         return images
+    return x.clamp(-1, 1)
 
 
 class R3Discriminator(Discriminator):

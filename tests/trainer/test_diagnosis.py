@@ -127,6 +127,16 @@ def test_a_vanished_gradient_is_seen_before_any_score() -> None:
     assert "non-saturating" in verdict.advice
 
 
+def test_a_g_that_no_gradient_reaches_is_seen_before_any_score() -> None:
+    """Its loss asks for the opposite with full force, and its outputs are so saturated that nothing of it arrives."""
+    lines = a_run(tick=lambda i: {"d_accuracy": 1.0, "pull": 0.99, "d_loss": 0.005, "g_norm": 1e-9}, snapshots=2)
+    (verdict,) = diagnose(lines, "relativistic")
+    assert verdict.name == TOO_STRONG
+    assert "no weight moves" in verdict.evidence
+    small = a_run(tick=lambda i: {"d_accuracy": 1.0, "pull": 0.99, "d_loss": 0.005, "g_norm": 1e-4}, snapshots=2)
+    assert said(small, "relativistic") == [TRAINING]
+
+
 def test_a_strong_d_whose_g_still_learns_is_no_alarm() -> None:
     """Most good runs on images look so: D tells 99 %, and FD falls."""
     assert said(a_run(tick=lambda i: {"d_accuracy": 0.99, "d_loss": 0.1})) == [TRAINING]

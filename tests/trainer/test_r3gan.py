@@ -13,7 +13,7 @@ from models.latents import draw
 from trainer.config import Config, make_config
 from trainer.networks import make_discriminator, make_generator
 from trainer.onnx_export import Servable, parity, to_onnx
-from trainer.r3gan import GAIN, Block, Down, Up
+from trainer.r3gan import GAIN, Block, Down, Up, clipped
 from trainer.signatures import signature_of
 
 SMALL = {"preset": "r3gan", "z_dim": 16, "g_channels": 16, "d_channels": 16}
@@ -46,12 +46,37 @@ def test_shapes(small: Config, shape: tuple[int, int, int]) -> None:
 
 
 def test_no_layer_normalises_and_only_images_are_bounded(small: Config) -> None:
-    """No BatchNorm anywhere; tanh is G's last word, so that it can say -1 exactly."""
+    """No BatchNorm anywhere; G's images are clipped, so that it can say -1 exactly."""
     for network in (make_generator(small, (32, 32, 3)), make_discriminator(small, (32, 32, 3))):
         kinds = {type(module) for module in network.modules()}
         assert not any("Norm" in kind.__name__ for kind in kinds)
     assert make_generator(small, (32, 32, 3))(300 * torch.randn(9, small.z_dim)).abs().max() == 1
     assert make_discriminator(small, (32, 32, 3))(300 * torch.randn(9, 3, 32, 32)).abs().max() > 1
+
+
+def test_what_is_clipped_can_come_back() -> None:
+    """Beyond a bound only the slope that leads farther away is gone; within them nothing is."""
+    x = torch.tensor([-3.0, -3.0, -0.5, 0.5, 3.0, 3.0, -1.0, 1.0], requires_grad=True)
+    slope = torch.tensor([1.0, -1.0, 2.0, -2.0, -1.0, 1.0, 1.0, -1.0])
+    images = clipped(x)
+    assert images.tolist() == [-1, -1, -0.5, 0.5, 1, 1, -1, 1]
+    images.backward(slope)
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, -1, 2, -2, 0, 1, 1, -1]
+    with torch.no_grad():
+        assert torch.equal(clipped(x), images)
+
+
+def test_a_generator_far_beyond_its_bounds_still_learns(small: Config) -> None:
+    """All images at a bound, by many times the range: their slope towards grey reaches every weight."""
+    torch.manual_seed(0)
+    G = make_generator(small, (28, 28, 1))
+    G.to_image.weight.data.mul_(1000)
+    images = G(torch.randn(16, small.z_dim))
+    assert (images.abs() == 1).float().mean() > 0.95
+    images.square().mean().backward()
+    assert G.basis.grad is not None
+    assert G.basis.grad.norm() > 0.1
 
 
 def test_a_block_begins_as_the_identity_with_scaled_weights() -> None:
