@@ -16,10 +16,8 @@ import onnx
 
 from bench import machine, reference_models
 from models.lowering import lower
-from models.repository import ZOO
+from models.repository import ZOO, Repository
 from models.runtime import make_session
-
-SHIPPED = ZOO / "fashion-mnist" / "2" / "model.onnx"
 
 
 def main() -> None:
@@ -34,7 +32,7 @@ def main() -> None:
     files = {path.stem: path.read_bytes() for path in options.models}
     files = files or {
         **{name: reference_models.build(name) for name in reference_models.WIDTHS},
-        "fashion-mnist": SHIPPED.read_bytes(),
+        "fashion-mnist": Repository(ZOO).resolve("fashion-mnist").model_path.read_bytes(),
     }
     print(machine.describe())
     print("| model | batch | published us/image | fastest us/image | ratio | windows us/image | ratio |")
