@@ -41,6 +41,7 @@ from trainer.convnets import initialise
 from trainer.ema import reestimate_statistics
 from trainer.network_parts import Generator, use_channels_last
 from trainer.pixels import to_tensor
+from trainer.precision import suited
 from trainer.run_dir import RunDir
 from trainer.schedule import Batches
 from trainer.selection import FIRST_SEED, sample
@@ -137,7 +138,7 @@ def begin(recipe: str, config: Config) -> State:
 def train(recipe: str, settings: dict[str, object], seed: int, every: float) -> Run:
     """One training from its first image to its last."""
     overrides = {**RECIPES.get(recipe, {}), **settings, "seed": seed, "threads": 1}
-    config = make_config(DATA, None, overrides)
+    config = make_config(DATA, None, overrides, suited)
     torch.set_num_threads(1)
     data = load_dataset(DATA)
     train_split = np.asarray(data.split("train").samples, np.uint8)

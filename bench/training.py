@@ -32,6 +32,7 @@ from trainer.ema import draw_z, ema_beta
 from trainer.networks import make_discriminator, make_generator
 from trainer.objectives import make_objective
 from trainer.pixels import Images, to_tensor
+from trainer.precision import suited
 from trainer.regularisers import Part, zero_centred
 from trainer.state import Batch, State
 
@@ -177,7 +178,8 @@ def main() -> None:
         kinds["compiled"] = Compiled
     results = {}
     for preset in arguments.preset:
-        config = make_config(preset, None, {}) if preset in TESTED else make_config("noise", None, {"preset": preset})
+        data, overrides = (preset, {}) if preset in TESTED else ("noise", {"preset": preset})
+        config = make_config(data, None, overrides, suited)
         speeds = compare(kinds, config, tuple(arguments.shape), arguments.rounds, arguments.steps)
         ratios = {
             f"{name} / {of}": [one / other for one, other in zip(speeds[name], speeds[of], strict=True)]

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,10 +12,10 @@ import msgspec
 from models.datasets import Dataset
 from models.errors import GenserveError, Invalid
 from trainer.arguments import OPTIONS
-from trainer.config import Config, Device, make_config
+from trainer.config import Config, Device, Precision, make_config
 from trainer.distributed import Crew, Gone, assembled
 from trainer.exporting import choose, score_missing, write_export
-from trainer.precision import suited
+from trainer.precision import suited as suited_precision
 from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir
 from trainer.sweep import combinations, parse_axis
@@ -116,14 +117,14 @@ def _wanted_device(args: argparse.Namespace) -> Device:
     """The configuration's, before there is a crew; one that cannot be read is refused later, by the first process."""
     try:
         if args.resume is None:
-            return _configure(args).device
+            return _configure(args, None).device
         device = RunDir(args.resume).read().config.device
     except GenserveError:
         return "auto"
     return "cpu" if device == "auto" else device  # runs of before there was a choice were on the processor
 
 
-def _configure(args: argparse.Namespace) -> Config:
+def _configure(args: argparse.Namespace, suited: Callable[[Device], Precision] | None = suited_precision) -> Config:
     """The configuration that a command line asks for."""
     overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
     return make_config(args.data, args.config, overrides, suited)

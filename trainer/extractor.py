@@ -118,7 +118,10 @@ def batches(split: Split, task: Task, random: np.random.RandomState) -> Iterator
 
 
 def fit(train: Split, validation: Split, num_classes: int, *, task: Task, epochs: int, seed: int) -> Trained:
-    """Trains a classifier on `train` and measures it on `validation`; prints a line for each epoch to stderr."""
+    """Trains a classifier on `train` and measures it on `validation`; prints a line for each epoch to stderr.
+
+    In bf16 where the processor multiplies in it, so that another processor may give other weights of the same quality.
+    """
     torch.manual_seed(seed)
     random = np.random.RandomState(seed)
     network = FeatureNet(train.samples.shape[1:], num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

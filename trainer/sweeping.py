@@ -18,7 +18,7 @@ from models.files import pretty_json, replace_file
 from trainer.config import Config
 from trainer.distributed import Crew
 from trainer.finite import Diverged
-from trainer.run_dir import RunDir
+from trainer.run_dir import Run, RunDir
 from trainer.run_records import RunRecord
 from trainer.selection import MIN_REALS
 from trainer.sweep import Combination, Outcome, Rank, rank
@@ -94,8 +94,9 @@ class Sweep:
         run_dir, run = RunDir(self.folder / combination.label), make_run(combination.config, self.data)
         if not (run_dir.path / "config.json").exists():
             run_dir.create(run)
-        elif _pinned((there := run_dir.read()).config) != run.config or there.data_hash != run.data_hash:
-            raise Refused(f"{run_dir.path} is a training with other settings: choose another folder", field="run_dir")
+        elif other := _different(run_dir.read(), run):
+            detail = f"{run_dir.path} is a training with another {other}: choose another folder"
+            raise Refused(detail, field="run_dir")
         failure = run_dir.path / FAILURE
         if failure.exists() or RunRecord(run_dir.path).state == "done":
             return True
@@ -115,6 +116,13 @@ class Sweep:
             seed=combination.config.seed,
             failure=failure.read_text().strip() if failure.exists() else None,
         )
+
+
+def _different(there: Run, run: Run) -> str:
+    """What differs between two runs, in words; nothing where they are the same."""
+    was, now = (msgspec.structs.asdict(config) for config in (_pinned(there.config), run.config))
+    names = [f"{name} ({was[name]}, not {now[name]})" for name in now if was[name] != now[name]]
+    return ", ".join([*names, *(["content of the data"] if there.data_hash != run.data_hash else [])])
 
 
 def _pinned(config: Config) -> Config:

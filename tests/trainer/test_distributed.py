@@ -145,7 +145,7 @@ def test_the_command_in_two_processes(tmp_path: Path, parse: Any) -> None:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert errors.count("400 samples of 2") == 1, errors
-    assert errors.count("in 2 processes; Ctrl-C saves and stops") == 1
+    assert errors.count("in 2 processes, in fp32; Ctrl-C saves and stops") == 1
     assert errors.count(f"stopped and saved: go on with `genserve train --resume {run_dir}`") == 1
     assert errors.count("Traceback") == 1  # torchrun's own, of the signal
     saved = RunDir(run_dir).load_checkpoint()
@@ -176,6 +176,13 @@ def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (resolve("auto"), resolve("cpu")) == ("cpu", "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (resolve("auto"), resolve("cpu"), resolve("cuda")) == ("cuda", "cpu", "cuda")
+
+
+def test_a_missing_device_is_refused_before_processes_meet(monkeypatch: pytest.MonkeyPatch, parse: Any) -> None:
+    """By each of them, whatever else the command line leaves open."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Invalid, match="device: torch sees no CUDA device here"):
+        commands.train(parse("train", "x", "--device", "cuda"))
 
 
 def test_every_process_needs_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_a_sweep_trains_ranks_and_keeps_the_best(
     assert capsys.readouterr().out == told
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("stats.jsonl")} == before
     assert main([*words, "--g-channels=5"]) == 1
-    assert "is a training with other settings" in capsys.readouterr().err
+    assert "is a training with another g_channels (4, not 5): choose another folder" in capsys.readouterr().err
 
 
 def test_a_training_that_diverges_is_told_and_the_others_go_on(
