@@ -24,7 +24,7 @@ from models.frechet import Frechet, moments
 from models.halving import Matrix, Moments, Vector
 
 BLOCK = 1000  # samples
-LARGER_BLOCKS = (2000, 4000)  # where a fault does not stand out of so few
+LARGER_BLOCKS = (2000, 4000)  # where a fault does not stand out of so few, of at most MANY_DIMENSIONS
 STANDING_OUT = 2.5  # standard deviations of a block, by which a fault does
 MIN_BLOCKS = 10  # in the samples that a baseline is made of
 NUM_BLOCKS = 300  # that mean and spread are taken over, at most
@@ -132,9 +132,10 @@ def make_baseline(
     reals = moments(real)
     measure = _Distance(reals)
     made = None
-    for block in (min(BLOCK, most), *(larger for larger in LARGER_BLOCKS if larger <= most)):
+    larger = LARGER_BLOCKS if real.shape[1] <= MANY_DIMENSIONS else ()
+    for block in (min(BLOCK, most), *(size for size in larger if size <= most)):
         distances = _block_distances(np.asarray(fake), block, measure)
-        deviation = float(np.std(distances, ddof=1))
+        deviation = float(np.std(distances, ddof=1)) / math.sqrt(1 - block / len(fake))
         if not deviation > 0:
             return None
         made = Baseline(
@@ -235,7 +236,10 @@ class _Distance:
 
 
 def _block_distances(fake: NDArray[Any], block: int, distance: _Distance) -> list[float]:
-    """Of blocks that are drawn anew from all fakes again and again; within one round no fake is in two."""
+    """Of blocks that are drawn anew from all fakes again and again; within one round no fake is in two.
+
+    They vary by 1 - block / N_g of the variance of fresh ones (sampling without replacement).
+    """
     random = np.random.RandomState(0)
     wanted = NUM_BLOCKS if fake.shape[1] <= MANY_DIMENSIONS else FEWER_BLOCKS
     distances: list[float] = []

@@ -243,6 +243,8 @@ def _product(large: Matrix, small: Matrix) -> Matrix:  # [d, d], [d, d] -> [r, r
 
 def _within(factor: Matrix, covariance: Matrix) -> Matrix:  # [d, d], [d, d] -> [d, d]
     """The lower triangle of F^T C F for a lower triangular F: half the time of two products."""
+    if not len(factor):  # no direction in which the reals vary; LAPACK's wrapper takes no empty matrix
+        return covariance
     return np.asarray(scipy.linalg.lapack.dsygst(covariance, factor, itype=2, lower=1)[0])
 
 

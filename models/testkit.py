@@ -141,20 +141,25 @@ def promote_watched(
 ) -> Version:
     """Promote a tiny generator whose verdict has a baseline: its own samples, a little shifted, are the real ones."""
     version = publish_tiny(repository, name, signature=signature, seed=seed)
+    judge_watched(repository, version)
+    promote(repository, version, why="test kit")
+    return version
+
+
+def judge_watched(repository: Repository, version: Version, shift: float = 0.01) -> None:
+    """Give a version a passing verdict with a baseline, of real samples whose features are so far from its own."""
     manifest = version.manifest()
     generator = Generator.open(version.model_path)
     extractor = random_extractor(manifest.kind, manifest.shape)
     real, fake = (generator.generate(*draw(manifest, range(start, start + 1000))) for start in (0, 1000))
-    features = extractor.features(fake), extractor.features(real) + np.float32(0.01)
+    features = extractor.features(fake), extractor.features(real) + np.float32(shift)
     found = make_baseline(*features, frechet(*features), extractor=extractor, extractor_name=extractor.name)
     assert found is not None  # noqa: S101 for the type checker
     data = encode(found)
-    champion = repository.aliases(name).champion
+    champion = repository.aliases(version.name).champion
     verdict = fake_verdict(version, manifest, champion=champion)
     judged = msgspec.structs.replace(verdict, extractor=extractor.label, baseline=sha256(data))
     repository.add_verdict(version, judged, baseline=data)
-    promote(repository, version, why="test kit")
-    return version
 
 
 def random_extractor(kind: Kind, shape: Sequence[int]) -> Extractor:

@@ -10,6 +10,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from models.baseline import BLOCK, Baseline
 from models.errors import GenserveError
 from models.extractors import Features
 from models.latents import MAX_SEED, draw
+from models.records import Verdict
 from serving.batcher import Batcher
 from serving.cache import SampleKey
 from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
@@ -29,14 +31,14 @@ from serving.sampler import Latents
 from serving.schedule import Deadline
 from serving.watch import Event, Shown, State, Watch
 
-CHUNK_SECONDS = 0.005  # of an engine's time: whoever comes waits for no more than that, or for one image
+CHUNK_SECONDS = 0.005  # of an engine: whoever comes first in a while waits for no more than that, or for one image
 CHUNK_IMAGES = 16  # at most
 DRAW_SECONDS = 60.0  # a chunk that takes longer is given up
-BLOCK_SECONDS = 10.0  # BLOCK samples of a model that is well take at least so long, but for its first few blocks
+BLOCK_SECONDS = 10.0  # BLOCK samples take at least so long, but for a model's first few blocks
 HASTE = 5.0  # times as fast where something may be wrong
 WEEK_SECONDS = 7 * 86_400.0
 FAILED_SECONDS = 5.0  # before the next try, where the monitor itself fails
-RETRY_SECONDS = 600.0  # before a model that failed is loaded again
+RETRY_SECONDS = 600.0  # before a model that failed is loaded again, or one that cannot be watched is opened again
 LOOK_SECONDS = 1.0  # while there is nothing to watch
 
 log = structlog.get_logger("genserve.monitor")
@@ -90,6 +92,27 @@ class Patient(NamedTuple):
     watch: Watch
 
 
+@dataclass
+class Case:
+    """A champion, as it was loaded and judged, and whatever watches it.
+
+    Args:
+        generator: that runs.
+        verdict: whose baseline it is held against.
+        patient: None where there is no baseline, or it cannot be opened.
+        next: when something may be done again: the next block, the next try.
+    """
+
+    generator: object
+    verdict: Verdict | None
+    patient: Patient | None = None
+    next: float = 0.0
+
+    def is_of(self, model: LiveModel) -> bool:
+        """Whether this is the very session, judged by the very verdict."""
+        return self.generator is model.generator and self.verdict == model.verdict
+
+
 class Monitor:
     """Watches champions whose verdicts have baselines.
 
@@ -97,10 +120,11 @@ class Monitor:
         batcher: draws.
         inspector: looks at samples.
         models: that answer.
-        share: of one core that is spent at most, in (0, 1].
+        share: of one core that is spent at most, in (0, 1], but while a model looks wrong.
         observer: told of everything.
         clock: seconds, monotonic.
-        block_seconds: a block of BLOCK samples of a model that is well takes at least so long; a larger one, longer.
+        block_seconds: > 0; a block of BLOCK samples takes at least so long, a larger one longer; a fifth of it where
+            something may be wrong.
     """
 
     def __init__(
@@ -122,9 +146,7 @@ class Monitor:
         self._clock = clock
         self._block_seconds = block_seconds
         self._idle = Idle(batcher)
-        self._patients: dict[str, tuple[object, Patient | None]] = {}  # by name: of which loaded version, and it
-        self._retry: dict[str, float] = {}  # when a failed model is loaded again
-        self._next: dict[str, float] = {}  # when a model's next block may begin
+        self._cases: dict[str, Case] = {}  # by name
 
     async def run(self) -> None:
         """Watch, until cancelled."""
@@ -139,55 +161,63 @@ class Monitor:
     async def _turn(self) -> bool:
         """A block of each model whose turn it is; whether there was any."""
         champions = list(self._models.champions)
-        await self._forget({model.version.name for model in champions})
+        self._forget({model.version.name for model in champions})
         worked = False
         for model in champions:
-            patient = await self._patient(model)
-            if patient is None or self._clock() < self._next.get(model.version.name, 0.0):
+            case = await self._case(model)
+            if case.patient is None or self._clock() < case.next:
                 continue
-            if patient.watch.state is State.FAILED:
-                if self._clock() >= self._retry.get(model.version.name, 0.0):
-                    await self._reload(model, patient)
-                continue
-            worked = True
-            began = self._clock()
-            distance = await self._block(model, patient)
-            if distance is not None:
-                await self._seen(model, patient, distance)
-            if patient.watch.state is State.WELL and patient.watch.shown is not None:
-                pause = pace(patient.lens.baseline, suspicious=patient.watch.suspicious, seconds=self._block_seconds)
-                self._next[model.version.name] = began + pause
+            try:
+                worked = await self._attend(model, case, case.patient) or worked
+            except Exception:  # what one model does must not end the watch over others
+                log.exception("the monitor failed", model=str(model.version))
+                case.next = self._clock() + FAILED_SECONDS
         return worked
 
-    async def _patient(self, model: LiveModel) -> Patient | None:
-        """What watches a model; None where it has nothing to be held against."""
+    async def _attend(self, model: LiveModel, case: Case, patient: Patient) -> bool:
+        """One block, or one more try with a model that failed; whether it was a block."""
+        lens, watch = patient
+        if watch.state is State.FAILED:
+            await self._reload(model, patient)
+            return False
+        watch.set_budget(budget_blocks(lens.baseline, len(self._models.champions), self._block_seconds))
+        began = self._clock()
+        distance = await self._block(model, patient)
+        if distance is not None:
+            await self._seen(model, patient, distance)
+        if watch.state is State.WELL and watch.shown is not None:
+            case.next = began + pace(lens.baseline, suspicious=watch.suspicious, seconds=self._block_seconds)
+        return True
+
+    async def _case(self, model: LiveModel) -> Case:
+        """What is known of a model; opened anew where it was loaded or judged anew, or could not be opened."""
         name = model.version.name
-        known = self._patients.get(name)
-        if known is not None and known[0] is model.generator:
-            return known[1]
+        known = self._cases.get(name)
+        if known is not None and known.is_of(model) and (known.patient is not None or self._clock() < known.next):
+            return known
         await self._idle.wait()
+        case = self._cases[name] = Case(model.generator, model.verdict, next=math.inf)
+        self._observer.unwatched(name)
+        self._models.set_unfit(name, None)
         try:
             lens = await self._inspector.open(model)
-        except (GenserveError, OSError) as error:
+        except Exception as error:  # whatever is wrong with its files, or with reading them
             log.error("a model cannot be watched", model=str(model.version), reason=str(error))
-            lens = None
-        patient = None
-        self._observer.unwatched(name)
-        if lens is not None:
-            budget = budget_blocks(lens.baseline, len(self._models.champions), max(self._block_seconds, 1e-3))
-            patient = Patient(lens, Watch(lens.baseline, budget, variant=model.variant is not None))
-            self._observer.judged(name, State.WELL)
-        self._patients[name] = (model.generator, patient)
-        self._models.set_unfit(name, None)
-        return patient
+            case.next = self._clock() + RETRY_SECONDS
+        else:
+            if lens is not None:
+                budget = budget_blocks(lens.baseline, len(self._models.champions), self._block_seconds)
+                case.patient = Patient(lens, Watch(lens.baseline, budget, variant=model.variant is not None))
+                case.next = 0.0
+                self._observer.judged(name, State.WELL)
+        return case
 
-    async def _forget(self, names: set[str]) -> None:
+    def _forget(self, names: set[str]) -> None:
         """Models that are no champions any more."""
-        for name in self._patients.keys() - names:
-            del self._patients[name]
+        for name in self._cases.keys() - names:
+            del self._cases[name]
             self._observer.unwatched(name)
-        used = {one.lens.extractor.digest for _, one in self._patients.values() if one is not None}
-        self._inspector.keep(used)
+        self._inspector.keep(one.patient.lens.extractor.digest for one in self._cases.values() if one.patient)
 
     async def _block(self, model: LiveModel, patient: Patient) -> float | None:
         """The distance of a block of fresh samples; None where the model was replaced meanwhile."""
@@ -230,7 +260,7 @@ class Monitor:
     @property
     def _suspicious(self) -> bool:
         """Whether any model deserves a closer look, which no other is to hold up."""
-        return any(one is not None and one.watch.suspicious for _, one in self._patients.values())
+        return any(one.patient is not None and one.patient.watch.suspicious for one in self._cases.values())
 
     def _present(self, model: LiveModel) -> bool:
         return any(one.generator is model.generator for one in self._models.champions)
@@ -268,11 +298,11 @@ class Monitor:
             self._failed(model, f"{model.version}'s samples became worse, and it cannot be loaded again: {detail}")
         else:
             patient.watch.reloaded()
-            self._patients[name] = (fresh.generator, patient)
+            self._cases[name] = Case(fresh.generator, fresh.verdict, patient)
         self._observer.judged(name, patient.watch.state)
 
     def _failed(self, model: LiveModel, reason: str) -> None:
-        self._retry[model.version.name] = self._clock() + RETRY_SECONDS
+        self._cases[model.version.name].next = self._clock() + RETRY_SECONDS
         self._models.set_unfit(model.version.name, reason)
 
 
@@ -286,7 +316,7 @@ def budget_blocks(baseline: Baseline, champions: int, seconds: float = BLOCK_SEC
     return WEEK_SECONDS / pace(baseline, suspicious=True, seconds=seconds) * max(1, champions)
 
 
-def chunk(model: LiveModel) -> int:
-    """Images that take no longer than whoever comes may be made to wait; at least one."""
-    images = int((CHUNK_SECONDS - model.speed.overhead) / model.speed.per_image)
+def chunk(model: LiveModel, seconds: float = CHUNK_SECONDS) -> int:
+    """Images that an engine makes in so many seconds; at least one."""
+    images = int((seconds - model.speed.overhead) / model.speed.per_image)
     return max(1, min(images, CHUNK_IMAGES))

@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         cache_ttl_seconds: how long a cached sample is kept.
         stock_images: fresh images kept ready, over all models, for requests of one image without a seed; 0 for none.
         monitor: share of one core that, in idle time alone, fresh samples are drawn and held against the promotion's
-            real ones with; 0 for no monitor.
+            real ones with, more while a model looks wrong; 0 for no monitor.
         shadow_share: share of the load that candidates run too, without answering; 0 for none.
         shadow_models: names whose candidates do; none for all.
         allow_unjudged: serve versions without a passing verdict, loudly.

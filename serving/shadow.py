@@ -27,6 +27,7 @@ from serving.schedule import Deadline
 from serving.shadow_pair import Copied, Levels, Pair
 from serving.watch import Shown
 
+CHUNK_SECONDS = 0.002  # of an engine, that a request may have to wait for
 STALE_SECONDS = 10.0  # after which what waits is dropped
 RUN_SECONDS = 60.0  # a run that takes longer is given up
 LOOK_SECONDS = 0.005  # an engine is idle if it is so at two looks this far apart
@@ -125,7 +126,7 @@ class Shadow:
         if pair is None or pair.champion.generator is not network.generator:
             return
         due = pair.due(len(samples), self._share)
-        images = min(due, chunk(pair.candidate), pair.room)
+        images = min(due, chunk(pair.candidate, CHUNK_SECONDS), pair.room)
         if images:
             z, class_idx = drawn
             kept = Drawn(z[:images].copy(), None if class_idx is None else class_idx[:images].copy())

@@ -14,6 +14,7 @@ from models.sequential import Detector, interval
 
 SHOWN_BLOCKS = 20  # that the distance and its interval are taken over
 SUSPICION = 2.0  # what betting against the model has multiplied a stake by, from which it deserves a closer look
+CLOSER_BLOCKS = 100  # in a row that it gets one: enough to find a fault, and an end for what hangs in the balance
 PROBATION_BLOCKS = 30
 DOUBT = 100.0
 
@@ -55,6 +56,7 @@ class Watch:
         self.baseline = baseline
         self._slack = baseline.slack(variant=variant)
         self._budget = budget_blocks
+        self._closer = 0  # blocks in a row that were suspicious
         self._last: deque[float] = deque(maxlen=SHOWN_BLOCKS)
         self.state = State.WELL
         self._detector = self._patient()
@@ -67,7 +69,7 @@ class Watch:
     @property
     def suspicious(self) -> bool:
         """Whether the next blocks should not wait: on probation, or something may be wrong."""
-        return self.state is State.PROBATION or (self.state is State.WELL and self._detector.gathered >= SUSPICION)
+        return self.state is State.PROBATION or 0 < self._closer <= CLOSER_BLOCKS
 
     @property
     def shown(self) -> Shown | None:
@@ -79,6 +81,7 @@ class Watch:
         """A block of fresh samples has this distance from the real ones."""
         self._last.append(distance)
         alarm = self._detector.observe(self.baseline.surprise(distance))
+        self._closer = self._closer + 1 if self._detector.gathered >= SUSPICION else 0
         if self.state is State.WELL and alarm:
             return Event.ALARM
         if self.state is State.PROBATION and alarm:
@@ -88,14 +91,22 @@ class Watch:
             return Event.RECOVERED
         return None
 
+    def set_budget(self, blocks: float) -> None:
+        """Other models came or went: from now on at least so many blocks lie between two false alarms."""
+        self._budget = blocks
+        if self.state is State.WELL:
+            self._detector.threshold = blocks
+
     def reloaded(self) -> None:
         """It was loaded again: what was seen before says nothing any more."""
         self._last.clear()
+        self._closer = 0
         self.state = State.PROBATION
         self._detector = Detector(slack=self._slack, threshold=DOUBT, restarts=False)
 
     def fail(self) -> Event:
         """Loading it again did not help, or could not be done."""
+        self._closer = 0
         self.state = State.FAILED
         return Event.FAILED
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +17,8 @@ import serving.sampler
 from models.generator import Generator
 from models.latents import Drawn
 from models.repository import Repository
-from models.testkit import promote_tiny, promote_watched, tiny_model, tiny_signature
+from models.sequential import VARIANCE
+from models.testkit import judge_watched, promote_tiny, promote_watched, tiny_model, tiny_signature
 from serving.app import create_app
 from serving.batcher import Batcher
 from serving.inspection import Inspector
@@ -24,7 +26,7 @@ from serving.loading import load
 from serving.monitor import HASTE, Monitor, budget_blocks, chunk, pace
 from serving.quality_metrics import QualityMetrics
 from serving.schedule import Deadline, Schedule
-from serving.watch import PROBATION_BLOCKS, Event, State, Watch
+from serving.watch import CLOSER_BLOCKS, PROBATION_BLOCKS, Event, State, Watch
 from tests.serving.kit import Gated, Log, running, until
 
 
@@ -267,6 +269,71 @@ def test_one_false_alarm_a_week_however_fast_blocks_come(champions):
     expected.block = 2000
     blocks_a_week = 7 * 86_400 / pace(expected, suspicious=True)
     assert champions * blocks_a_week / budget_blocks(expected, champions) == pytest.approx(1.0)
+
+
+def test_what_hangs_in_the_balance_is_looked_at_closely_for_a_while_only():
+    """Evidence that neither grows nor goes: after so many blocks the ordinary pace, until suspicion begins anew."""
+    watch = Watch(Expected(), 1e9)
+    rise = [3.0] * 8
+    assert not any(watch.block(distance) for distance in rise)
+    assert watch.suspicious
+    balance = 1.0 + VARIANCE * (math.exp(0.45) - 1.45) / 9 / 0.15  # what the smallest bet neither wins nor loses by
+    closer = []
+    for _ in range(2 * CLOSER_BLOCKS):
+        assert watch.block(balance) is None
+        closer.append(watch.suspicious)
+    assert sum(closer) == pytest.approx(CLOSER_BLOCKS, abs=8)
+    assert sorted(closer, reverse=True) == closer
+    for _ in range(40):
+        watch.block(-3.0)
+    assert not watch.suspicious
+    assert not any(watch.block(distance) for distance in rise)
+    assert watch.suspicious
+
+
+def test_models_that_come_make_the_others_thresholds_higher():
+    """From the next block on, in the evidence that is shown too; on probation it stays as it is."""
+    watch = Watch(Expected(), 1000.0)
+    for _ in range(4):
+        watch.block(3.0)
+    before = watch.evidence
+    watch.set_budget(3000.0)
+    assert watch.evidence == pytest.approx(before * math.log(1000) / math.log(3000))
+    blocks = 4 + next(i for i in range(1, 100) if watch.block(3.0) is Event.ALARM)
+    alone = Watch(Expected(), 3000.0)
+    assert next(i for i in range(1, 100) if alone.block(3.0) is Event.ALARM) == blocks
+    watch.reloaded()
+    watch.set_budget(1e12)
+    assert Event.FAILED in [watch.block(4.0) for _ in range(PROBATION_BLOCKS)]
+
+
+async def test_a_baseline_that_cannot_be_opened_is_tried_again(watched, hasty, monkeypatch):
+    """Whatever the reason: a disk that was away for a moment does not end the watch, nor over other models."""
+    monkeypatch.setattr(serving.monitor, "RETRY_SECONDS", 0.2)
+    true_open, tries = Inspector.open, []
+
+    async def away(self, model):
+        tries.append(model)
+        if len(tries) < 3:
+            raise MemoryError("not now")
+        return await true_open(self, model)
+
+    monkeypatch.setattr(Inspector, "open", away)
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: metric(app, "fd", bound="value") is not None)
+    assert len(tries) == 3
+
+
+async def test_a_version_that_is_judged_anew_is_held_against_its_new_baseline(watched, hasty):
+    """While it is served, without loading it again."""
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: metric(app, "fd", bound="value") is not None)
+        before, expected = app.service.live.champion("tiny"), metric(app, "fd_expected")
+        judge_watched(watched, watched.resolve("tiny"), shift=0.02)
+        await seen(lambda: (metric(app, "fd_expected") or expected) != expected)
+        assert app.service.live.champion("tiny").generator is before.generator
 
 
 def test_what_looks_wrong_is_looked_at_without_pauses():
