@@ -325,6 +325,49 @@ async def test_a_baseline_that_cannot_be_opened_is_tried_again(watched, hasty, m
     assert len(tries) == 3
 
 
+async def test_what_one_model_does_to_the_monitor_leaves_the_others_watched(watched, hasty, monkeypatch):
+    """Its block cannot be measured, whatever the reason: it is put off, and the model behind it has its turn."""
+    promote_watched(watched, "broken")
+    monkeypatch.setattr(serving.monitor, "FAILED_SECONDS", 0.1)
+    true_open, true_distance, broken, failures = Inspector.open, Inspector.distance, [], []
+
+    async def opened(self, model):
+        lens = await true_open(self, model)
+        if model.version.name == "broken":
+            broken.append(lens)
+        return lens
+
+    async def distance(self, lens, features):
+        if any(lens is one for one in broken):
+            failures.append(lens)
+            raise MemoryError("no room for it")
+        return await true_distance(self, lens, features)
+
+    monkeypatch.setattr(Inspector, "open", opened)
+    monkeypatch.setattr(Inspector, "distance", distance)
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: metric(app, "fd", bound="value") is not None and len(failures) > 1)
+        assert app.service.live.champion("broken") is not None
+
+
+async def test_the_weeks_false_alarm_is_shared_by_the_models_of_the_moment(watched, hasty, monkeypatch):
+    """A name that is promoted while the server runs raises the threshold of those that were there."""
+    budgets, true_set = [], Watch.set_budget
+
+    def told(self, blocks):
+        budgets.append(blocks)
+        true_set(self, blocks)
+
+    monkeypatch.setattr(Watch, "set_budget", told)
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: budgets)
+        promote_watched(watched, "another")
+        await app.service.live.refresh()
+        await seen(lambda: max(budgets) == pytest.approx(2 * budgets[0]))
+
+
 async def test_a_version_that_is_judged_anew_is_held_against_its_new_baseline(watched, hasty):
     """While it is served, without loading it again."""
     app = create_app(hasty, watched)
