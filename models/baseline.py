@@ -10,6 +10,7 @@ import io
 import math
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,20 +20,22 @@ from numpy.typing import NDArray
 from models.blas import one_thread
 from models.errors import LoadError
 from models.extractor_manifest import ExtractorManifest
-from models.extractors import Extractor
+from models.extractor_store import find
+from models.extractors import Extractor, open_extractor
 from models.frechet import Frechet, moments
 from models.halving import Matrix, Moments, Vector
 
 BLOCK = 1000  # samples
-LARGER_BLOCKS = (2000, 4000)  # where a fault does not stand out of so few, of at most MANY_DIMENSIONS
+LARGER_BLOCKS = (2000, 4000, 8000)  # where a fault does not stand out of so few, of at most MANY_DIMENSIONS
 STANDING_OUT = 2.5  # standard deviations of a block, by which a fault does
 MIN_BLOCKS = 10  # in the samples that a baseline is made of
+FEWEST_BLOCKS = 6  # of the larger sizes, whose distances vary by what many samples decide together
 NUM_BLOCKS = 300  # that mean and spread are taken over, at most
 MANY_DIMENSIONS = 512  # above which fewer blocks do: each takes a second
 FEWER_BLOCKS = 60
 RISE = 0.5  # of the distance: the fault that must be found
-RISE_OF_SCALE = 0.002  # of Tr R: no smaller rise counts as a fault, however good a model is (the gate's own margin)
-TOLERATED = 0.25  # of such a rise is no fault
+RISE_OF_SCALE = 0.0005  # of Tr R: no smaller rise counts as a fault, however good a model is
+TOLERATED = 0.2  # of such a rise is no fault
 BASELINE_ERRORS = 2.0  # standard errors of the baseline's own mean, tolerated besides
 VARIANT_LOSS = 0.002  # of Tr R: see models.variant_judging
 FORMAT = 1
@@ -76,7 +79,7 @@ class Baseline:
 
     @property
     def rise(self) -> float:
-        """Of the distance, that is a fault: 50 %, or 0.002 Tr R where that is more."""
+        """Of the distance, that is a fault: 50 %, or 0.0005 Tr R where that is more."""
         return max(RISE * self.fd_inf, RISE_OF_SCALE * self.trace_real)
 
     def slack(self, *, variant: bool = False) -> float:
@@ -133,7 +136,7 @@ def make_baseline(
     measure = _Distance(reals)
     made = None
     larger = LARGER_BLOCKS if real.shape[1] <= MANY_DIMENSIONS else ()
-    for block in (min(BLOCK, most), *(size for size in larger if size <= most)):
+    for block in (min(BLOCK, most), *(size for size in larger if size <= len(fake) // FEWEST_BLOCKS)):
         distances = _block_distances(np.asarray(fake), block, measure)
         deviation = float(np.std(distances, ddof=1)) / math.sqrt(1 - block / len(fake))
         if not deviation > 0:
@@ -152,6 +155,22 @@ def make_baseline(
         if made.rise >= STANDING_OUT * deviation:
             break
     return made
+
+
+def extractor_of(baseline: Baseline, root: Path, *, threads: int = 1) -> Extractor:
+    """What the baseline's features were made with: its own, or the one in the repository at `root` or in the house.
+
+    Raises:
+        NotFound: it is nowhere.
+        LoadError: it is damaged, or another one.
+    """
+    manifest = baseline.extractor_manifest
+    if baseline.extractor_model:
+        return Extractor(baseline.extractor_model, manifest, threads=threads)
+    extractor = open_extractor(find(baseline.extractor, repository=root, digest=manifest.digest), threads=threads)
+    if extractor.digest != manifest.digest:
+        raise LoadError(f"extractor {extractor.label} is not the baseline's, {manifest.name}@{manifest.digest[:4]}")
+    return extractor
 
 
 def encode(baseline: Baseline) -> bytes:

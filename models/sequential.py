@@ -8,10 +8,12 @@ lower their mean):
     e_lambda(x) = exp(lambda (min(x, slack + CLIP) - slack) - VARIANCE (exp(lambda CLIP) - 1 - lambda CLIP) / CLIP^2)
 
 A change may come at any time, so evidence is gathered by e-detectors (Shin, Ramdas & Rinaldo 2023) of the CUSUM kind,
-M <- max(M, 1) e(x), averaged over a few lambda since nobody knows how large the change will be. Alarms at M >= c are
-at least c observations apart on average while the null holds. A question with an end, such as whether a reload has
-helped, takes the plain product of e-values instead: by Ville's inequality that ever reaches c with probability 1 / c
-at most.
+M <- max(M, s) e(x), averaged over a few lambda since nobody knows how large the change will be. s is the stake that
+may be bet anew at this observation, and must be chosen before it is seen. While the null holds, stakes of c have come
+on average before M >= c: M is below R <- (R + s) e(x), and R less the stakes is a supermartingale. Where each stake is
+the time that its observation takes, an alarm that is false comes once in the time c, however unevenly they come. A
+question with an end, such as whether a reload has helped, takes the plain product of e-values instead: by Ville's
+inequality that ever reaches c with probability 1 / c at most.
 """
 
 import math
@@ -38,7 +40,7 @@ class Detector:
         self.slack = slack
         self.threshold = threshold
         self._restarts = restarts
-        self._evidence = [1.0] * len(BETS)
+        self._evidence = [LEAST if restarts else 1.0] * len(BETS)
         self.observations = 0
 
     @property
@@ -56,12 +58,17 @@ class Detector:
         """Whether there is enough of it."""
         return self.gathered >= self.threshold
 
-    def observe(self, x: float) -> bool:
-        """One more observation, in standard deviations; whether there is an alarm now. NaN is one."""
+    def observe(self, x: float, stake: float = 1.0) -> bool:
+        """One more observation, in standard deviations; whether there is an alarm now. NaN is one.
+
+        Args:
+            x: what was seen.
+            stake: >= 0, that is bet anew where the change may come at any time; independent of x.
+        """
         self.observations += 1
         factors = e_values(x, self.slack)
         for i, factor in enumerate(factors):
-            begun = max(self._evidence[i], 1.0) if self._restarts else self._evidence[i]
+            begun = max(self._evidence[i], stake) if self._restarts else self._evidence[i]
             self._evidence[i] = max(begun * factor, LEAST)
         return self.alarm
 

@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from models.baseline import Baseline, Meter, decode
-from models.errors import LoadError
-from models.extractor_store import find
-from models.extractors import Extractor, Features, open_extractor
+from models.baseline import Baseline, Meter, decode, extractor_of
+from models.extractors import Extractor, Features
 from models.generator import Samples
 from models.repository import Repository
 from serving.batcher import give_way
@@ -78,16 +76,6 @@ class Inspector:
         digest = baseline.extractor_manifest.digest
         extractor = self._extractors.get(digest)
         if extractor is None:
-            extractor = self._extractors[digest] = self._found(baseline)
+            extractor = self._extractors[digest] = extractor_of(baseline, self._repository.root)
         extractor.check_shape(model.manifest.kind, model.manifest.shape)
         return Lens(extractor, Meter(baseline))
-
-    def _found(self, baseline: Baseline) -> Extractor:
-        manifest = baseline.extractor_manifest
-        if baseline.extractor_model:
-            return Extractor(baseline.extractor_model, manifest, threads=1)
-        folder = find(baseline.extractor, repository=self._repository.root, digest=manifest.digest)
-        extractor = open_extractor(folder, threads=1)
-        if extractor.digest != manifest.digest:
-            raise LoadError(f"extractor {extractor.label} is not the baseline's, {manifest.name}@{manifest.digest[:4]}")
-        return extractor

@@ -34,8 +34,7 @@ from serving.watch import Event, Shown, State, Watch
 CHUNK_SECONDS = 0.005  # of an engine: whoever comes first in a while waits for no more than that, or for one image
 CHUNK_IMAGES = 16  # at most
 DRAW_SECONDS = 60.0  # a chunk that takes longer is given up
-BLOCK_SECONDS = 10.0  # BLOCK samples take at least so long, but for a model's first few blocks
-HASTE = 5.0  # times as fast where something may be wrong
+BLOCK_SECONDS = 10.0  # BLOCK samples take at least so long, where nothing may be wrong
 WEEK_SECONDS = 7 * 86_400.0
 FAILED_SECONDS = 5.0  # before the next try, where the monitor itself fails
 RETRY_SECONDS = 600.0  # before a model that failed is loaded again, or one that cannot be watched is opened again
@@ -123,8 +122,8 @@ class Monitor:
         share: of one core that is spent at most, in (0, 1], but while a model looks wrong.
         observer: told of everything.
         clock: seconds, monotonic.
-        block_seconds: > 0; a block of BLOCK samples takes at least so long, a larger one longer; a fifth of it where
-            something may be wrong.
+        block_seconds: > 0; a block of BLOCK samples takes at least so long, a larger one longer; a share of it, which
+            serving.watch says, for the first few and where something may be wrong.
     """
 
     def __init__(
@@ -185,8 +184,7 @@ class Monitor:
         distance = await self._block(model, patient)
         if distance is not None:
             await self._seen(model, patient, distance)
-        if watch.state is State.WELL and watch.shown is not None:
-            case.next = began + pace(lens.baseline, suspicious=watch.suspicious, seconds=self._block_seconds)
+        case.next = max(case.next, began + watch.pace * block_time(lens.baseline, self._block_seconds))
         return True
 
     async def _case(self, model: LiveModel) -> Case:
@@ -306,14 +304,14 @@ class Monitor:
         self._models.set_unfit(model.version.name, reason)
 
 
-def pace(baseline: Baseline, *, suspicious: bool, seconds: float = BLOCK_SECONDS) -> float:
+def block_time(baseline: Baseline, seconds: float = BLOCK_SECONDS) -> float:
     """Seconds from the beginning of a block to that of the next, at least, where BLOCK samples take the given ones."""
-    return seconds * max(1.0, baseline.block / BLOCK) / (HASTE if suspicious else 1.0)
+    return seconds * max(1.0, baseline.block / BLOCK)
 
 
 def budget_blocks(baseline: Baseline, champions: int, seconds: float = BLOCK_SECONDS) -> float:
-    """Blocks between two false alarms of a model, for one a week among all champions, should blocks never pause."""
-    return WEEK_SECONDS / pace(baseline, suspicious=True, seconds=seconds) * max(1, champions)
+    """Blocks in the time between two false alarms of a model, for one a week among all champions."""
+    return WEEK_SECONDS / block_time(baseline, seconds) * max(1, champions)
 
 
 def chunk(model: LiveModel, seconds: float = CHUNK_SECONDS) -> int:

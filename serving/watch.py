@@ -1,8 +1,9 @@
 """Decides whether a model still makes what it was promoted for. Pure: knows no clock, threads, engines or networks.
 
-While all is well, every block of fresh samples is one observation of a test that gives a false alarm once in
-`budget_blocks` blocks at most. After an alarm the model is loaded again, and PROBATION_BLOCKS blocks decide whether
-that has helped; one that is well is told apart from one that is not with an error of 1 / DOUBT at most.
+While all is well, every block of fresh samples is one observation of a test that gives a false alarm once in the time
+of `budget_blocks` blocks at most. What looks wrong is looked at more often, and a block that comes sooner is a smaller
+stake. After an alarm the model is loaded again, and PROBATION_BLOCKS blocks decide whether that has helped; one that is
+well is told apart from one that is not with an error of 1 / DOUBT at most.
 """
 
 from collections import deque
@@ -10,10 +11,11 @@ from enum import Enum
 from typing import NamedTuple
 
 from models.baseline import Baseline
-from models.sequential import Detector, interval
+from models.sequential import MIN_INTERVAL, Detector, interval
 
 SHOWN_BLOCKS = 20  # that the distance and its interval are taken over
-SUSPICION = 2.0  # what betting against the model has multiplied a stake by, from which it deserves a closer look
+HASTE = 10.0  # times as often that a model is looked at where something may be wrong
+SUSPICION = 1.2  # what betting against the model has made of a stake of 1, from which it deserves a closer look
 CLOSER_BLOCKS = 100  # in a row that it gets one: enough to find a fault, and an end for what hangs in the balance
 PROBATION_BLOCKS = 30
 DOUBT = 100.0
@@ -48,7 +50,7 @@ class Watch:
 
     Args:
         baseline: what is expected of it.
-        budget_blocks: at least so many blocks lie between two false alarms, on average.
+        budget_blocks: the time of at least so many blocks lies between two false alarms, on average.
         variant: whether a variant of the version runs, which may be a little worse.
     """
 
@@ -72,6 +74,11 @@ class Watch:
         return self.state is State.PROBATION or 0 < self._closer <= CLOSER_BLOCKS
 
     @property
+    def pace(self) -> float:
+        """From the beginning of the last block to that of the next, at least: a share of the ordinary time, <= 1."""
+        return 1 / HASTE if self.suspicious or len(self._last) < MIN_INTERVAL else 1.0
+
+    @property
     def shown(self) -> Shown | None:
         """None before there are blocks enough to say."""
         found = interval([distance - self.baseline.bias for distance in self._last])
@@ -79,8 +86,8 @@ class Watch:
 
     def block(self, distance: float) -> Event | None:
         """A block of fresh samples has this distance from the real ones."""
+        alarm = self._detector.observe(self.baseline.surprise(distance), stake=self.pace)
         self._last.append(distance)
-        alarm = self._detector.observe(self.baseline.surprise(distance))
         self._closer = self._closer + 1 if self._detector.gathered >= SUSPICION else 0
         if self.state is State.WELL and alarm:
             return Event.ALARM
@@ -92,7 +99,7 @@ class Watch:
         return None
 
     def set_budget(self, blocks: float) -> None:
-        """Other models came or went: from now on at least so many blocks lie between two false alarms."""
+        """Other models came or went: from now on the time of so many blocks lies between two false alarms."""
         self._budget = blocks
         if self.state is State.WELL:
             self._detector.threshold = blocks

@@ -40,6 +40,16 @@ def test_false_alarms_come_no_oftener_than_the_budget_says(skewed):
     assert np.mean(first) > 300
 
 
+@pytest.mark.parametrize("stake", [0.1, 0.5, 3.0])
+def test_evidence_is_counted_in_stakes(stake):
+    """All stakes so many times as large, and the threshold too: the same alarm, and the same evidence over it."""
+    plain, scaled = Detector(slack=1.0, threshold=500.0), Detector(slack=1.0, threshold=500.0 * stake)
+    for x in np.random.RandomState(5).standard_normal(60) + np.repeat([0.0, 3.0], 30):
+        assert plain.observe(x) == scaled.observe(x, stake=stake)
+        assert scaled.gathered == pytest.approx(stake * plain.gathered)
+    assert plain.alarm
+
+
 def test_who_asks_once_is_wrong_with_the_stated_chance_at_most():
     """2,000 probations of 100 blocks at the edge of the null, threshold 20: at most 5 % alarm at any time."""
     random = np.random.RandomState(1)

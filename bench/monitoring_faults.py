@@ -1,0 +1,98 @@
+"""Faults that a model may suffer while it is served, and what they do to the distance of fresh blocks.
+
+Knows nothing of the monitor's test, nor of servers.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from bench.known_bad import Weights, changed, coarse
+from models.baseline import Baseline, Meter
+from models.extractors import Extractor
+from models.generator import Generator
+from models.latents import Latents, draw
+
+CLAMPS, SCALES = (1.0, 0.8, 0.6), (1.2, 1.35)
+LEVELS = (33, 17)  # of weights that are rounded
+NOISES = (0.1, 0.2)  # sd of a relative change to each weight
+RUN = 50  # samples at a time
+SEARCHED = (0.001, 1.0)  # sd of a change, among which the one that is worth a given rise is looked for
+STEPS = 9  # of that search
+JUDGED_BLOCKS = 4  # that each step looks at
+
+Spoil = Callable[[Latents], Latents]
+
+
+class Measured:
+    """Blocks of a model, looked at as its baseline was made.
+
+    Args:
+        baseline: of the model.
+        extractor: the baseline's.
+    """
+
+    def __init__(self, baseline: Baseline, extractor: Extractor) -> None:
+        self.baseline = baseline
+        self._extractor = extractor
+        self._meter = Meter(baseline)
+
+    def distances(self, generator: Generator, count: int, spoil: Spoil | None = None, *, seed: int = 0) -> list[float]:
+        """Distances of so many blocks of samples; other seeds give other samples."""
+        random = np.random.RandomState([seed, count])
+        found = []
+        for row in random.randint(0, 2**32, (count, self.baseline.block), np.uint32):
+            z, class_idx = draw(generator.signature, row)
+            z = z if spoil is None else spoil(z)
+            parts = [
+                generator.generate(z[i : i + RUN], None if class_idx is None else class_idx[i : i + RUN])
+                for i in range(0, len(z), RUN)
+            ]
+            found.append(self._meter.distance(self._extractor.features(np.concatenate(parts))))
+        return found
+
+    def rise(self, distances: list[float]) -> float:
+        """Of the distance without bias, as a share of what is expected."""
+        return (float(np.mean(distances)) - self.baseline.bias) / self.baseline.fd_inf - 1
+
+    def worth(self, model: bytes, rise: float, *, seed: int) -> tuple[bytes, float]:
+        """The model with weights changed at random until its distance has risen so far, and the sd of the change.
+
+        By bisection of the logarithm, each step over the same latents.
+        """
+        low, high = (math.log(by) for by in SEARCHED)
+        for _ in range(STEPS):
+            middle = (low + high) / 2
+            faulty = changed(model, partial(disturbed, math.exp(middle), seed=seed))
+            found = self.distances(Generator.from_bytes(faulty), JUDGED_BLOCKS)
+            low, high = (low, middle) if self.rise(found) > rise else (middle, high)
+        by = math.exp((low + high) / 2)
+        return changed(model, partial(disturbed, by, seed=seed)), by
+
+
+def latent_faults() -> dict[str, Spoil]:
+    """By what they are called."""
+    clamps: dict[str, Spoil] = {f"latents clamped at {limit}": partial(_clamped, limit) for limit in CLAMPS}
+    return clamps | {f"latents times {by}": partial(_scaled, by) for by in SCALES}
+
+
+def weight_faults(model: bytes) -> dict[str, bytes]:
+    """A provider that computes too coarsely, and memory that went bad; by what they are called."""
+    faults = {f"weights rounded to {levels} levels": partial(coarse, levels) for levels in LEVELS}
+    faults |= {f"weights changed by {by:.0%}": partial(disturbed, by) for by in NOISES}
+    return {fault: changed(model, change) for fault, change in faults.items()}
+
+
+def disturbed(by: float, weights: Weights, *, seed: int = 0) -> Weights:
+    """Each weight times 1 + by * N(0, 1)."""
+    return np.asarray(weights * (1 + by * np.random.RandomState(seed).standard_normal(weights.shape)))
+
+
+def _clamped(limit: float, z: Latents) -> Latents:
+    return np.clip(z, -limit, limit)
+
+
+def _scaled(by: float, z: Latents) -> Latents:
+    return (by * z).astype(np.float32)
