@@ -35,6 +35,7 @@ TRIALS = 200
 PARTS = ("faults", "live", "cost")
 RISES = (0.5, 1.0)  # of the distance; the first is what must be found
 MOST_BLOCKS = 2000
+FAULTY = 4  # times fewer blocks of each fault than of the healthy model
 LIVE_RUNS, LIVE_SHARE, LIVE_BLOCKS = 3, 0.2, 8
 CONNECTIONS = (1, 16, 64)
 ROUNDS, SECONDS = 5, 2.0
@@ -47,8 +48,8 @@ def main() -> int:
     parser.add_argument("--models", type=Path, default=ZOO, help="repository (default: the shipped models)")
     parser.add_argument("--name", default="fashion-mnist")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--blocks", type=int, default=60, help="of the healthy model; a third as many of each fault")
-    parser.add_argument("--json", type=Path, help="keep the figures here")
+    parser.add_argument("--blocks", type=int, default=60, help="of the healthy model; a quarter as many of each fault")
+    parser.add_argument("--json", type=Path, help="keep the figures here, beside those of other models and parts")
     args = parser.parse_args()
     figures: dict[str, Any] = {}
     if "faults" in args.parts:
@@ -59,7 +60,9 @@ def main() -> int:
         figures["cost"] = cost(args.models, args.name)
     print(json.dumps(figures, indent=1))
     if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+        kept = json.loads(args.json.read_text()) if args.json.exists() else {}
+        kept[args.name] = kept.get(args.name, {}) | figures
+        args.json.write_text(json.dumps(kept, indent=1) + "\n")
     return 0
 
 
@@ -87,12 +90,12 @@ def faults(repository: Repository, name: str, blocks: int) -> dict[str, Any]:
     }
     for rise in RISES:
         faulty, by = measured.worth(model, rise, seed=0)
-        spoiled = measured.distances(Generator.from_bytes(faulty), -(-blocks // 3), seed=1)
+        spoiled = measured.distances(Generator.from_bytes(faulty), -(-blocks // FAULTY), seed=1)
         _say(found, f"weights changed until the distance has risen by {rise:.0%}", measured, spoiled, sd=by)
     for fault, spoil in latent_faults().items():
-        _say(found, fault, measured, measured.distances(generator, -(-blocks // 3), spoil, seed=1))
+        _say(found, fault, measured, measured.distances(generator, -(-blocks // FAULTY), spoil, seed=1))
     for fault, faulty in weight_faults(model).items():
-        spoiled = measured.distances(Generator.from_bytes(faulty), -(-blocks // 3), seed=1)
+        spoiled = measured.distances(Generator.from_bytes(faulty), -(-blocks // FAULTY), seed=1)
         _say(found, fault, measured, spoiled)
     return found
 

@@ -15,13 +15,12 @@ from models.extractors import Extractor
 from models.generator import Generator
 from models.latents import Latents, draw
 
-CLAMPS, SCALES = (1.0, 0.8, 0.6), (1.2, 1.35)
-LEVELS = (33, 17)  # of weights that are rounded
-NOISES = (0.1, 0.2)  # sd of a relative change to each weight
+CLAMPS, SCALES = (1.0, 0.6), (1.2,)
+LEVELS = (33,)  # of weights that are rounded
 RUN = 50  # samples at a time
-SEARCHED = (0.001, 1.0)  # sd of a change, among which the one that is worth a given rise is looked for
-STEPS = 9  # of that search
-JUDGED_BLOCKS = 4  # that each step looks at
+FIRST = 0.05  # sd of a relative change to each weight, from which the one that is worth a given rise is looked for
+STEPS, FACTOR = 5, 3.0  # of that search; by which a step changes it at most
+JUDGED_BLOCKS = 3  # that each step looks at
 
 Spoil = Callable[[Latents], Latents]
 
@@ -60,15 +59,13 @@ class Measured:
     def worth(self, model: bytes, rise: float, *, seed: int) -> tuple[bytes, float]:
         """The model with weights changed at random until its distance has risen so far, and the sd of the change.
 
-        By bisection of the logarithm, each step over the same latents.
+        A small change raises the distance by its square, about; each step looks at the same latents.
         """
-        low, high = (math.log(by) for by in SEARCHED)
+        by = FIRST
         for _ in range(STEPS):
-            middle = (low + high) / 2
-            faulty = changed(model, partial(disturbed, math.exp(middle), seed=seed))
-            found = self.distances(Generator.from_bytes(faulty), JUDGED_BLOCKS)
-            low, high = (low, middle) if self.rise(found) > rise else (middle, high)
-        by = math.exp((low + high) / 2)
+            faulty = changed(model, partial(disturbed, by, seed=seed))
+            found = self.rise(self.distances(Generator.from_bytes(faulty), JUDGED_BLOCKS))
+            by *= min(FACTOR, math.sqrt(rise / max(found, rise / FACTOR**2)))
         return changed(model, partial(disturbed, by, seed=seed)), by
 
 
@@ -79,14 +76,12 @@ def latent_faults() -> dict[str, Spoil]:
 
 
 def weight_faults(model: bytes) -> dict[str, bytes]:
-    """A provider that computes too coarsely, and memory that went bad; by what they are called."""
-    faults = {f"weights rounded to {levels} levels": partial(coarse, levels) for levels in LEVELS}
-    faults |= {f"weights changed by {by:.0%}": partial(disturbed, by) for by in NOISES}
-    return {fault: changed(model, change) for fault, change in faults.items()}
+    """A provider that computes too coarsely; by what it is called."""
+    return {f"weights rounded to {levels} levels": changed(model, partial(coarse, levels)) for levels in LEVELS}
 
 
 def disturbed(by: float, weights: Weights, *, seed: int = 0) -> Weights:
-    """Each weight times 1 + by * N(0, 1)."""
+    """Memory that went bad: each weight times 1 + by * N(0, 1)."""
     return np.asarray(weights * (1 + by * np.random.RandomState(seed).standard_normal(weights.shape)))
 
 

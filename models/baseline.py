@@ -138,7 +138,7 @@ def make_baseline(
     larger = LARGER_BLOCKS if real.shape[1] <= MANY_DIMENSIONS else ()
     for block in (min(BLOCK, most), *(size for size in larger if size <= len(fake) // FEWEST_BLOCKS)):
         distances = _block_distances(np.asarray(fake), block, measure)
-        deviation = float(np.std(distances, ddof=1)) / math.sqrt(1 - block / len(fake))
+        deviation = float(np.std(distances, ddof=1)) / (1 - block / len(fake))
         if not deviation > 0:
             return None
         made = Baseline(
@@ -257,7 +257,8 @@ class _Distance:
 def _block_distances(fake: NDArray[Any], block: int, distance: _Distance) -> list[float]:
     """Of blocks that are drawn anew from all fakes again and again; within one round no fake is in two.
 
-    They vary by 1 - block / N_g of the variance of fresh ones (sampling without replacement).
+    Drawn without replacement they vary less than fresh ones: where the distance is linear in a block's moments by
+    1 - block / N_g of the variance, where it is quadratic (near 0) of the deviation. The second is never too little.
     """
     random = np.random.RandomState(0)
     wanted = NUM_BLOCKS if fake.shape[1] <= MANY_DIMENSIONS else FEWER_BLOCKS
