@@ -52,19 +52,19 @@ class Measured:
             found.append(self._meter.distance(self._extractor.features(np.concatenate(parts))))
         return found
 
-    def rise(self, distances: list[float]) -> float:
-        """Of the distance without bias, as a share of what is expected."""
-        return (float(np.mean(distances)) - self.baseline.bias) / self.baseline.fd_inf - 1
+    def rise(self, distances: list[float], healthy: list[float]) -> float:
+        """Of the mean distance over that of healthy blocks, as a share of the verdict's distance without bias."""
+        return float(np.mean(distances) - np.mean(healthy)) / self.baseline.fd_inf
 
     def worth(self, model: bytes, rise: float, *, seed: int) -> tuple[bytes, float]:
         """The model with weights changed at random until its distance has risen so far, and the sd of the change.
 
         A small change raises the distance by its square, about; each step looks at the same latents.
         """
-        by = FIRST
+        by, healthy = FIRST, self.distances(Generator.from_bytes(model), JUDGED_BLOCKS)
         for _ in range(STEPS):
             faulty = changed(model, partial(disturbed, by, seed=seed))
-            found = self.rise(self.distances(Generator.from_bytes(faulty), JUDGED_BLOCKS))
+            found = self.rise(self.distances(Generator.from_bytes(faulty), JUDGED_BLOCKS), healthy)
             by *= min(FACTOR, math.sqrt(rise / max(found, rise / FACTOR**2)))
         return changed(model, partial(disturbed, by, seed=seed)), by
 
