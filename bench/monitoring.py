@@ -91,7 +91,7 @@ def faults(repository: Repository, name: str, blocks: int) -> dict[str, Any]:
     for rise in RISES:
         faulty, by = measured.worth(model, rise, seed=0)
         spoiled = measured.distances(Generator.from_bytes(faulty), -(-blocks // FAULTY), seed=1)
-        _say(found, f"weights changed until the distance has risen by {rise:.0%}", measured, spoiled, healthy, sd=by)
+        _say(found, f"weights changed by about {rise:+.0%} of the distance", measured, spoiled, healthy, sd=by)
     for fault, spoil in latent_faults().items():
         spoiled = measured.distances(generator, -(-blocks // FAULTY), spoil, seed=1)
         _say(found, fault, measured, spoiled, healthy)

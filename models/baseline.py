@@ -9,7 +9,9 @@ depends on their size, is in the baseline too and cancels.
 import io
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ RISE = 0.5  # of the distance: the fault that must be found
 RISE_OF_SCALE = 0.0005  # of Tr R: no smaller rise counts as a fault, however good a model is
 TOLERATED = 0.2  # of such a rise is no fault
 BASELINE_ERRORS = 2.0  # standard errors of the baseline's own mean, tolerated besides
-VARIANT_LOSS = 0.002  # of Tr R: see models.variant_judging
+VARIANT_LOSS = 0.002  # of Tr R: what a variant may lose at most, where its own loss was not measured in these features
+PIECE = 1000  # samples of a block whose moments are gathered at a time
 FORMAT = 1
 
 
@@ -82,9 +85,9 @@ class Baseline:
         """Of the distance, that is a fault: 50 %, or 0.0005 Tr R where that is more."""
         return max(RISE * self.fd_inf, RISE_OF_SCALE * self.trace_real)
 
-    def slack(self, *, variant: bool = False) -> float:
-        """A rise that is none, in standard deviations of a block; a variant may lose what its own judge allows."""
-        allowed = TOLERATED * self.rise + (VARIANT_LOSS * self.trace_real if variant else 0.0)
+    def slack(self, loss: float = 0.0) -> float:
+        """A rise that is none, in standard deviations of a block; `loss`, of Tr R, is known and accepted besides."""
+        allowed = TOLERATED * self.rise + loss * self.trace_real
         return allowed / self.block_deviation + BASELINE_ERRORS * math.sqrt(self.block / self.num_fake)
 
     def surprise(self, distance: float) -> float:
@@ -103,9 +106,9 @@ class Meter:
         self.baseline = baseline
         self._distance = _Distance(baseline.real)
 
-    def distance(self, features: NDArray[Any]) -> float:
-        """Frechet distance of a block [block, d] to the real samples; NaN where a feature is not finite."""
-        return self._distance(features)
+    def distance(self, *features: NDArray[Any]) -> float:
+        """Frechet distance of a block, in pieces [n, d], to the real samples; NaN where a feature is not finite."""
+        return self._distance(*features)
 
 
 def make_baseline(
@@ -223,42 +226,54 @@ def decode(data: bytes) -> Baseline:
 
 
 class _Distance:
-    """The Frechet distance of blocks to fixed real moments: by whichever Gram matrix is smaller."""
+    """The Frechet distance of blocks to fixed real moments: by whichever Gram matrix is smaller.
+
+    X R X^T or F^T X^T X F, of a centred block X, has the eigenvalues of the product of the two covariances.
+    """
 
     def __init__(self, real: Moments) -> None:
         self._real = real
-        self._factor: Matrix | None = None  # F with F F^T = R, made where blocks are larger than d
 
-    def __call__(self, features: NDArray[Any]) -> float:
-        if not np.isfinite(features).all():
+    def __call__(self, *features: NDArray[Any]) -> float:
+        if not all(np.isfinite(piece).all() for piece in features):
             return math.nan
-        with one_thread(features.shape[1]):
+        with one_thread(features[0].shape[1]):
             return self._measured(features)
 
-    def _measured(self, features: NDArray[Any]) -> float:
-        mean, real = np.asarray(features, np.float64).mean(0), self._real
-        x = (features - mean) / math.sqrt(len(features) - 1)
-        cross = np.linalg.eigvalsh(self._gram(x))
-        product = 2 * float(np.sqrt(np.maximum(cross, 0)).sum())
+    def _measured(self, features: Sequence[NDArray[Any]]) -> float:
+        real, count = self._real, sum(map(len, features))
+        mean = np.asarray(sum(piece.sum(0, dtype=np.float64) for piece in features) / count)
+        scale = math.sqrt(count - 1)
+        pieces = (
+            (np.asarray(piece[i : i + PIECE], np.float64) - mean) / scale
+            for piece in features
+            for i in range(0, len(piece), PIECE)
+        )
+        if count < len(mean):
+            x = np.concatenate(list(pieces))
+            gram, trace = x @ real.covariance @ x.T, float((x * x).sum())
+        else:
+            covariance = np.zeros_like(real.covariance)
+            for x in pieces:
+                covariance += x.T @ x
+            gram, trace = self._root.T @ covariance @ self._root, float(np.trace(covariance))
+        product = 2 * float(np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0)).sum())
         shift = mean - real.mean
-        return max(0.0, float(shift @ shift + (x * x).sum() + np.trace(real.covariance)) - product)
+        return max(0.0, float(shift @ shift) + trace + float(np.trace(real.covariance)) - product)
 
-    def _gram(self, x: Matrix) -> Matrix:  # [n, d] -> [n, n] or [d, d], with the same eigenvalues but for zeros
-        """X R X^T, or F^T X^T X F."""
-        if len(x) < x.shape[1]:
-            return np.asarray(x @ self._real.covariance @ x.T)
-        if self._factor is None:
-            values, vectors = np.linalg.eigh(self._real.covariance)
-            self._factor = vectors * np.sqrt(np.maximum(values, 0))
-        y = x @ self._factor
-        return np.asarray(y.T @ y)
+    @cached_property
+    def _root(self) -> Matrix:
+        """F with F F^T = R."""
+        values, vectors = np.linalg.eigh(self._real.covariance)
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
 
 def _block_distances(fake: NDArray[Any], block: int, distance: _Distance) -> list[float]:
     """Of blocks that are drawn anew from all fakes again and again; within one round no fake is in two.
 
-    Drawn without replacement they vary less than fresh ones: where the distance is linear in a block's moments by
-    1 - block / N_g of the variance, where it is quadratic (near 0) of the deviation. The second is never too little.
+    Drawn without replacement they vary less than fresh ones. With f = block / N_g, on average over the fakes, the
+    variance is 1 - f of theirs where the distance is linear in a block's moments, 1 - f^2 where it is quadratic (near
+    0), and (1 - f)^2 for fakes whose own moments happen to be exact: the deviation is divided by 1 - f, the worst case.
     """
     random = np.random.RandomState(0)
     wanted = NUM_BLOCKS if fake.shape[1] <= MANY_DIMENSIONS else FEWER_BLOCKS

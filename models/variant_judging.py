@@ -23,7 +23,7 @@ from models.manifest import Signature
 from models.measuring import hashed_seeds
 from models.records import Number
 from models.reference import RealFeatures
-from models.variants import VariantVerdict
+from models.variants import VariantVerdict, loss_name
 from models.version import code_version
 
 TAIL = 0.999
@@ -181,7 +181,7 @@ def loss_numbers(
     return {
         f"FD to real / Tr[{label}]": Number(value=variant.fd / variant.trace_real),
         f"FD to real / Tr of the parent[{label}]": Number(value=parent.fd / parent.trace_real),
-        f"FD loss / Tr[{label}]": Number(
+        loss_name(label): Number(
             value=loss.delta, high=high, threshold=policy.max_fd_loss, passed=high <= policy.max_fd_loss
         ),
     }

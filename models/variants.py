@@ -130,6 +130,19 @@ class VariantVerdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     code_version: str
     format: int = 1
 
+    def loss(self, label: str) -> float | None:
+        """Upper bound of what its FD to real data is larger by than its parent's, over Tr S_real and never below 0.
+
+        None where it was not measured in the features of this label.
+        """
+        number = self.numbers.get(loss_name(label))
+        return None if number is None or number.high is None else max(0.0, number.high)
+
+
+def loss_name(label: str) -> str:
+    """What the number is called that `VariantVerdict.loss` reads."""
+    return f"FD loss / Tr[{label}]"
+
 
 @dataclass(frozen=True)
 class Variant:

@@ -5,14 +5,15 @@ on one thread of its own, at the engines' priority: at a lower one it could hold
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from models.baseline import Baseline, Meter, decode, extractor_of
+from models.baseline import VARIANT_LOSS, Baseline, Meter, decode, extractor_of
 from models.extractors import Extractor, Features
 from models.generator import Samples
 from models.repository import Repository
+from models.variants import find_variant
 from serving.batcher import give_way
 from serving.loading import LiveModel
 
@@ -22,6 +23,7 @@ class Lens(NamedTuple):
 
     extractor: Extractor
     meter: Meter
+    loss: float  # of Tr R, by which what runs may be worse than what was judged: a variant's
 
     @property
     def baseline(self) -> Baseline:
@@ -55,9 +57,9 @@ class Inspector:
         """The features of samples: [N, ...] to [N, D]."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lens.extractor.features, samples)
 
-    async def distance(self, lens: Lens, features: Features) -> float:
-        """Of a block's features to the real samples."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lens.meter.distance, features)
+    async def distance(self, lens: Lens, features: Sequence[Features]) -> float:
+        """Of a block's features, piece by piece, to the real samples."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lens.meter.distance, *features)
 
     def keep(self, used: Iterable[str]) -> None:
         """Let go of extractors with other digests than these."""
@@ -78,4 +80,11 @@ class Inspector:
         if extractor is None:
             extractor = self._extractors[digest] = extractor_of(baseline, self._repository.root)
         extractor.check_shape(model.manifest.kind, model.manifest.shape)
-        return Lens(extractor, Meter(baseline))
+        return Lens(extractor, Meter(baseline), _loss(model, extractor.label))
+
+
+def _loss(model: LiveModel, label: str) -> float:
+    if model.variant is None:
+        return 0.0
+    measured = find_variant(model.version, model.variant).verdict().loss(label)
+    return VARIANT_LOSS if measured is None else measured

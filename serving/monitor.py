@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import structlog
 
 from models.baseline import BLOCK, Baseline
@@ -170,21 +169,24 @@ class Monitor:
                 worked = await self._attend(model, case, case.patient) or worked
             except Exception:  # what one model does must not end the watch over others
                 log.exception("the monitor failed", model=str(model.version))
-                case.next = self._clock() + FAILED_SECONDS
+                case.next = max(case.next, self._clock() + FAILED_SECONDS)
         return worked
 
     async def _attend(self, model: LiveModel, case: Case, patient: Patient) -> bool:
         """One block, or one more try with a model that failed; whether it was a block."""
         lens, watch = patient
+        if not self._present(model):
+            return False
         if watch.state is State.FAILED:
             await self._reload(model, patient)
             return False
         watch.set_budget(budget_blocks(lens.baseline, len(self._models.champions), self._block_seconds))
         began = self._clock()
         distance = await self._block(model, patient)
-        if distance is not None:
-            await self._seen(model, patient, distance)
-        case.next = max(case.next, began + watch.pace * block_time(lens.baseline, self._block_seconds))
+        if distance is not None and self._present(model):
+            event = watch.block(distance)
+            case.next = max(case.next, began + watch.pace * block_time(lens.baseline, self._block_seconds))
+            await self._seen(model, patient, event)
         return True
 
     async def _case(self, model: LiveModel) -> Case:
@@ -205,7 +207,7 @@ class Monitor:
         else:
             if lens is not None:
                 budget = budget_blocks(lens.baseline, len(self._models.champions), self._block_seconds)
-                case.patient = Patient(lens, Watch(lens.baseline, budget, variant=model.variant is not None))
+                case.patient = Patient(lens, Watch(lens.baseline, budget, loss=lens.loss))
                 case.next = 0.0
                 self._observer.judged(name, State.WELL)
         return case
@@ -241,7 +243,7 @@ class Monitor:
             if not self._suspicious:
                 await asyncio.sleep((self._clock() - began) * (1 / self._share - 1))
         await self._idle.wait()
-        return await self._inspector.distance(lens, np.concatenate(rows))
+        return await self._inspector.distance(lens, rows)
 
     async def _look(self, model: LiveModel, lens: Lens, images: int) -> Features:
         """The features of a few fresh samples, drawn as for a request of anybody."""
@@ -263,10 +265,9 @@ class Monitor:
     def _present(self, model: LiveModel) -> bool:
         return any(one.generator is model.generator for one in self._models.champions)
 
-    async def _seen(self, model: LiveModel, patient: Patient, distance: float) -> None:
+    async def _seen(self, model: LiveModel, patient: Patient, event: Event | None) -> None:
         """A block was measured."""
         name, watch = model.version.name, patient.watch
-        event = watch.block(distance)
         shown, expected = watch.shown, watch.baseline.fd_inf
         self._observer.looked(name, expected=expected, shown=shown, evidence=watch.evidence)
         told = {"model": str(model.version), "expected_fd": round(expected, 4)}
@@ -295,13 +296,17 @@ class Monitor:
             patient.watch.fail()
             self._failed(model, f"{model.version}'s samples became worse, and it cannot be loaded again: {detail}")
         else:
+            if (fresh.verdict, fresh.variant) != (model.verdict, model.variant):
+                del self._cases[name]  # judged anew, or not the same file: whatever comes next, it is not a probation
+                return
             patient.watch.reloaded()
             self._cases[name] = Case(fresh.generator, fresh.verdict, patient)
         self._observer.judged(name, patient.watch.state)
 
     def _failed(self, model: LiveModel, reason: str) -> None:
-        self._cases[model.version.name].next = self._clock() + RETRY_SECONDS
-        self._models.set_unfit(model.version.name, reason)
+        if self._present(model):  # another version may answer for the name by now
+            self._cases[model.version.name].next = self._clock() + RETRY_SECONDS
+            self._models.set_unfit(model.version.name, reason)
 
 
 def block_time(baseline: Baseline, seconds: float = BLOCK_SECONDS) -> float:

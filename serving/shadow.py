@@ -192,7 +192,7 @@ class Shadow:
             await self._spare()
             block = pair.block(await self._inspector.look(pair.lens, made.samples))
             if block is not None:
-                pair.distances.append(await self._inspector.distance(pair.lens, block))
+                pair.distances.append(await self._inspector.distance(pair.lens, [block]))
                 if pair.shown is not None:
                     self._observer.shadow_fd(name, pair.shown)
 

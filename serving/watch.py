@@ -2,8 +2,9 @@
 
 While all is well, every block of fresh samples is one observation of a test that gives a false alarm once in the time
 of `budget_blocks` blocks at most. What looks wrong is looked at more often, and a block that comes sooner is a smaller
-stake. After an alarm the model is loaded again, and PROBATION_BLOCKS blocks decide whether that has helped; one that is
-well is told apart from one that is not with an error of 1 / DOUBT at most.
+stake. After an alarm the model is loaded again, and fresh blocks decide whether that has helped: PROBATION_BLOCKS, or
+as many as the alarm took. One that is well fails them with a chance of 1 / DOUBT at most; one that is not has given
+more evidence in as many blocks before.
 """
 
 from collections import deque
@@ -17,7 +18,7 @@ SHOWN_BLOCKS = 20  # that the distance and its interval are taken over
 HASTE = 10.0  # times as often that a model is looked at where something may be wrong
 SUSPICION = 1.2  # what betting against the model has made of a stake of 1, from which it deserves a closer look
 CLOSER_BLOCKS = 100  # in a row that it gets one: enough to find a fault, and an end for what hangs in the balance
-PROBATION_BLOCKS = 30
+PROBATION_BLOCKS = 30  # at least: as many as the alarm took, where those were more
 DOUBT = 100.0
 
 
@@ -51,14 +52,15 @@ class Watch:
     Args:
         baseline: what is expected of it.
         budget_blocks: the time of at least so many blocks lies between two false alarms, on average.
-        variant: whether a variant of the version runs, which may be a little worse.
+        loss: of Tr R, by which what runs may be worse than what was judged: a variant's.
     """
 
-    def __init__(self, baseline: Baseline, budget_blocks: float, *, variant: bool = False) -> None:
+    def __init__(self, baseline: Baseline, budget_blocks: float, *, loss: float = 0.0) -> None:
         self.baseline = baseline
-        self._slack = baseline.slack(variant=variant)
+        self._slack = baseline.slack(loss)
         self._budget = budget_blocks
         self._closer = 0  # blocks in a row that were suspicious
+        self._probation = PROBATION_BLOCKS
         self._last: deque[float] = deque(maxlen=SHOWN_BLOCKS)
         self.state = State.WELL
         self._detector = self._patient()
@@ -90,10 +92,11 @@ class Watch:
         self._last.append(distance)
         self._closer = self._closer + 1 if self._detector.gathered >= SUSPICION else 0
         if self.state is State.WELL and alarm:
+            self._probation = max(PROBATION_BLOCKS, self._closer)
             return Event.ALARM
         if self.state is State.PROBATION and alarm:
             return self.fail()
-        if self.state is State.PROBATION and self._detector.observations >= PROBATION_BLOCKS:
+        if self.state is State.PROBATION and self._detector.observations >= self._probation:
             self.state, self._detector = State.WELL, self._patient()
             return Event.RECOVERED
         return None

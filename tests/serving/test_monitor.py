@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 import serving.backend
 import serving.monitor
 import serving.sampler
+from models.errors import LoadError
 from models.generator import Generator
 from models.latents import Drawn
 from models.repository import Repository
@@ -20,11 +22,12 @@ from models.testkit import judge_watched, promote_tiny, promote_watched, tiny_mo
 from serving.app import create_app
 from serving.batcher import Batcher
 from serving.inspection import Inspector
+from serving.live import LiveModels
 from serving.loading import load
 from serving.monitor import Monitor, block_time, budget_blocks, chunk
 from serving.quality_metrics import QualityMetrics
 from serving.schedule import Deadline, Schedule
-from serving.watch import Watch
+from serving.watch import HASTE, Watch
 from tests.serving.kit import Gated, Log, running, until
 
 
@@ -242,6 +245,79 @@ def test_one_false_alarm_a_week_is_shared_by_all_champions(champions):
     """In the blocks that fill a week at the ordinary pace."""
     blocks_a_week = 7 * 86_400 / block_time(Sized(2000))
     assert champions * blocks_a_week / budget_blocks(Sized(2000), champions) == pytest.approx(1.0)
+
+
+async def test_a_block_never_comes_sooner_than_its_stake(watched, hasty, monkeypatch):
+    """The first few, calm ones, and those of what looks wrong: the time since the last one is what the next may bet."""
+    deviations = iter([0.0] * 6 + [3.5] * 4 + [-4.0] * 8)
+    began, stakes = [], []
+
+    async def block(self, model, patient):
+        distance = next(deviations, None)
+        if distance is not None:
+            began.append(time.monotonic())
+            stakes.append(patient.watch.pace)
+            return patient.watch.baseline.block_mean + distance * patient.watch.baseline.block_deviation
+        return await asyncio.sleep(1)
+
+    monkeypatch.setattr(Monitor, "_block", block)
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: len(began) == 18)
+    ordinary = block_time(Sized(200), 0.05)
+    assert all(gap >= stake * ordinary for gap, stake in zip(np.diff(began), stakes[1:], strict=True))
+    assert {1.0, 1 / HASTE} == set(stakes)
+    assert stakes[4] == stakes[5] == stakes[-1] == 1.0
+    assert stakes[8] == stakes[9] == 1 / HASTE
+
+
+async def test_a_reload_that_finds_another_verdict_opens_its_baseline(watched, hasty, monkeypatch):
+    """And is not on probation against the old one."""
+    true_reload = LiveModels.reload
+
+    async def judged_meanwhile(self, model):
+        judge_watched(watched, watched.resolve("tiny"), shift=0.02)
+        return await true_reload(self, model)
+
+    monkeypatch.setattr(LiveModels, "reload", judged_meanwhile)
+    app = create_app(hasty, watched)
+    async with running(app):
+        await seen(lambda: metric(app, "fd", bound="value") is not None)
+        expected = metric(app, "fd_expected")
+        change_weights(app.service.live.champion("tiny"))
+        await seen(lambda: metric(app, "alarms_total") == 1.0)
+        await seen(lambda: (metric(app, "fd_expected") or expected) != expected)
+        assert metric(app, "alarm") == 0.0
+
+
+async def test_a_model_that_was_replaced_meanwhile_makes_no_other_unfit(watched, hasty, monkeypatch):
+    """Its block turns out bad and its reload fails while another version goes live: that one answers."""
+    entered, go_on, reasons = asyncio.Event(), asyncio.Event(), []
+    true_unfit = LiveModels.set_unfit
+
+    def told(self, name, reason):
+        reasons.append(reason)
+        true_unfit(self, name, reason)
+
+    async def gone(self, model):
+        entered.set()
+        await go_on.wait()
+        raise LoadError("it was retired")
+
+    monkeypatch.setattr(LiveModels, "set_unfit", told)
+    monkeypatch.setattr(LiveModels, "reload", gone)
+    app = create_app(hasty, watched)
+    async with running(app) as client:
+        await seen(lambda: metric(app, "images_total"))
+        change_weights(app.service.live.champion("tiny"))
+        await entered.wait()
+        promote_watched(watched)
+        await app.service.live.refresh()
+        go_on.set()
+        await seen(lambda: metric(app, "alarm") == 0.0)
+        assert app.service.live.champion("tiny").version.number == 2
+        assert set(reasons) == {None}
+        assert (await client.get("/health/ready")).status_code == 200
 
 
 async def test_a_baseline_that_cannot_be_opened_is_tried_again(watched, hasty, monkeypatch):

@@ -14,8 +14,8 @@ class Expected:
 
     fd_inf, bias = 1.0, 0.1
 
-    def slack(self, *, variant=False):
-        return 2.0 if variant else 1.0
+    def slack(self, loss=0.0):
+        return 1.0 + loss
 
     def surprise(self, distance):
         return distance
@@ -30,10 +30,9 @@ def begun(budget):
 
 
 def test_probation_ends_well_or_not():
-    """Blocks as expected for long enough: well. Bad ones: failed, sooner. A variant may be a little worse."""
+    """Blocks as expected for long enough: well. Bad ones: failed, sooner."""
     watch = Watch(Expected(), 1000.0)
-    events = [watch.block(4.0) for _ in range(40)]
-    assert Event.ALARM in events
+    assert any(watch.block(4.0) is Event.ALARM for _ in range(40))
     watch.reloaded()
     assert watch.state is State.PROBATION
     assert [watch.block(0.0) for _ in range(PROBATION_BLOCKS)][-1] is Event.RECOVERED
@@ -41,7 +40,24 @@ def test_probation_ends_well_or_not():
     watch.reloaded()
     assert Event.FAILED in [watch.block(4.0) for _ in range(PROBATION_BLOCKS)]
     assert watch.state is State.FAILED
-    assert Watch(Expected(), 1000.0, variant=True)._slack == 2.0
+
+
+def test_what_is_accepted_besides_is_not_found():
+    """A variant's known loss is in the slack."""
+    found = Watch(Expected(), 100.0)
+    assert any(found.block(3.0) is Event.ALARM for _ in range(100))
+    accepted = Watch(Expected(), 100.0, loss=2.5)
+    assert not any(accepted.block(3.0) is Event.ALARM for _ in range(100))
+
+
+def test_probation_is_as_long_as_the_alarm_took():
+    """What needed many blocks to be found does not pass for well after few."""
+    watch = begun(1000.0)
+    slow = next(i for i in range(1, 1000) if watch.block(1.6) is Event.ALARM)
+    assert slow > 2 * PROBATION_BLOCKS
+    watch.reloaded()
+    events = [event for event in (watch.block(1.6) for _ in range(slow)) if event is not None]
+    assert events[0] is Event.FAILED
 
 
 def test_a_block_that_comes_sooner_is_a_smaller_stake():
@@ -58,21 +74,6 @@ def test_a_block_that_comes_sooner_is_a_smaller_stake():
     assert won == pytest.approx(np.mean(e_values(4.0, 1.0)))
     watch.block(0.0)
     assert watch._detector.gathered == pytest.approx(won * calm, rel=0.2)
-
-
-def test_at_the_edge_of_what_is_tolerated_false_alarms_are_rarer_than_the_budget():
-    """In the time that blocks take, close looks included: 200 watches over a mean that is the slack itself."""
-    random, times, closer = np.random.RandomState(0), [], 0
-    for _ in range(200):
-        watch, elapsed = Watch(Expected(), 60.0), 0.0
-        for x in random.standard_normal(3000) + 1.0:
-            elapsed += watch.pace
-            closer += watch.suspicious
-            if elapsed > 300 or watch.block(x) is Event.ALARM:
-                break
-        times.append(elapsed)
-    assert np.mean(times) > 60
-    assert closer > 2000
 
 
 def test_what_hangs_in_the_balance_is_looked_at_closely_for_a_while_only():
