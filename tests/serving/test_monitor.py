@@ -258,7 +258,8 @@ async def test_a_block_never_comes_sooner_than_its_stake(watched, hasty, monkeyp
             began.append(time.monotonic())
             stakes.append(patient.watch.pace)
             return patient.watch.baseline.block_mean + distance * patient.watch.baseline.block_deviation
-        return await asyncio.sleep(1)
+        await asyncio.Event().wait()  # no more blocks
+        return None
 
     monkeypatch.setattr(Monitor, "_block", block)
     app = create_app(hasty, watched)
