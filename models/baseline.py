@@ -9,7 +9,7 @@ depends on their size, is in the baseline too and cancels.
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -244,11 +244,7 @@ class _Distance:
         real, count = self._real, sum(map(len, features))
         mean = np.asarray(sum(piece.sum(0, dtype=np.float64) for piece in features) / count)
         scale = math.sqrt(count - 1)
-        pieces = (
-            (np.asarray(piece[i : i + PIECE], np.float64) - mean) / scale
-            for piece in features
-            for i in range(0, len(piece), PIECE)
-        )
+        pieces = ((rows - mean) / scale for rows in _gathered(features))
         if count < len(mean):
             x = np.concatenate(list(pieces))
             gram, trace = x @ real.covariance @ x.T, float((x * x).sum())
@@ -266,6 +262,19 @@ class _Distance:
         """F with F F^T = R."""
         values, vectors = np.linalg.eigh(self._real.covariance)
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
+
+
+def _gathered(features: Sequence[NDArray[Any]]) -> Iterator[Matrix]:
+    """The same rows, about PIECE at a time: small pieces are joined, large ones cut."""
+    held: list[NDArray[Any]] = []
+    for piece in features:
+        for i in range(0, len(piece), PIECE):
+            held.append(piece[i : i + PIECE])
+            if sum(map(len, held)) >= PIECE:
+                yield np.concatenate(held, dtype=np.float64)
+                held = []
+    if held:
+        yield np.concatenate(held, dtype=np.float64)
 
 
 def _block_distances(fake: NDArray[Any], block: int, distance: _Distance) -> list[float]:

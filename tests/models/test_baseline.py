@@ -85,6 +85,15 @@ def test_a_block_has_the_distance_that_frechet_gives(dim):
     assert Meter(made).distance(block[:7], block[7:30], block[30:]) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("sizes", [[2500], [1800, 700], [5] * 500, [999, 1, 1500]])
+def test_however_a_block_is_cut_its_distance_is_the_same(baseline, sizes):
+    """Large pieces are cut and small ones joined: no row is lost, none is counted twice."""
+    block = draw(2500, shift=0.2, seed=8)
+    pieces = np.split(block, np.cumsum(sizes)[:-1])
+    expected = frechet_distance(moments(block), baseline.real)
+    assert Meter(baseline).distance(*pieces) == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_baseline_survives_its_file(baseline):
     """Bytes are the same each time, and give the same numbers."""
     data = encode(baseline)
