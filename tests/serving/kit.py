@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import redis as redis_client
 
 from serving.app import App
 from serving.speed import Speed
@@ -208,6 +209,11 @@ class Redis:
     def _listening(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def entries(self) -> int:
+        """How many keys it holds."""
+        with redis_client.Redis(port=self.port) as direct:
+            return int(direct.dbsize())
 
     def freeze(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
