@@ -16,7 +16,7 @@ PRESET_RECIPES: Mapping[str, Mapping[str, object]] = {
     "mlp": {
         "loss": "relativistic", "d_norm": "none", "z_dim": 8, "g_channels": 128, "d_channels": 128, "d_hidden": 96,
         "blocks": 3, "batch_size": 256, "kimg": 1250.0, "g_lr": 5e-4, "d_lr": 3e-3, "beta2": 0.99,
-        "lr_decay_start": 0.3, "decay": "cosine", "r1_gamma": 0.1, "r2_gamma": 0.1, "r1_interval": 4, "noise_max": 3.0,
+        "lr_decay_start": 0.3, "decay": "cosine", "r1_gamma": 1.0, "r2_gamma": 1.0, "r1_interval": 4, "noise_max": 3.0,
         "ema_half_life_kimg": 40.0, "precision": "fp32", "threads": 1, "snapshot_kimg": 250.0,
     },
 }  # fmt: skip

@@ -49,7 +49,7 @@ def gradient_penalty(
         weight: lambda; the paper's is 10.
     """
     mix = mix.view(-1, *[1] * (real.dim() - 1))
-    between = (mix * real.float() + (1 - mix) * fake.float()).detach().requires_grad_(True)
+    between = (mix * real + (1 - mix) * fake).detach().requires_grad_(True)  # mix is float32, whatever G's images are
     with torch.autocast(between.device.type, enabled=False):
         outputs = discriminate(between)
     (gradients,) = torch.autograd.grad(outputs.sum(), between, create_graph=True)
@@ -86,7 +86,7 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The normalised weight."""
         with torch.autocast(weight.device.type, enabled=False):
-            matrix = weight.float().flatten(1)
+            matrix = weight.to(self.u.dtype).flatten(1)
             if self.training:
                 self._iterate(matrix)
             u, v = self.u.clone(), self.v.clone()  # a later use in the same step must not change this one's graph

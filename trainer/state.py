@@ -95,6 +95,11 @@ class State:
         """Whether D has seen all the images of the configuration."""
         return self.num_images >= self.config.kimg * 1000
 
+    @property
+    def gamma_share(self) -> float:
+        """What the schedule leaves of both gammas now."""
+        return self._now(1.0, self.config.gamma_end)
+
     def train_d(self, real: Batch, d_step: int) -> DStep:
         """One step of D on real images and as many generated ones of the same classes, G frozen.
 
@@ -162,7 +167,7 @@ class State:
         """D's loss and penalties; whatever is penalised is answered in float32, once for the loss and the penalty."""
         config = self.config
         lazily = config.r1_interval if d_step % config.r1_interval == 0 else 0
-        scale = lazily * self._now(1.0, config.gamma_end)
+        scale = lazily * self.gamma_share
         r1, r2, classes = config.r1_gamma * scale, config.r2_gamma * scale, batch.class_idx
         real, fake, noise = _leaf(batch.images, r1), _leaf(fake, r2), self._draw_noise()
         if bool(r1) == bool(r2) and config.d_norm != "batch":  # one call: D sees no batches

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.theory_dirac import DiracRun, best_value, surface
 from trainer.theory_optimal import Optimal
-from trainer.theory_surface import Gap
+from trainer.theory_surface import Gap, Slice
 
 mpl.use("Agg")  # draws into files, wherever it runs
 
@@ -57,35 +57,47 @@ def _draw_saddle(axes: Any, gamma: float) -> None:  # noqa: ANN401 matplotlib's 
     axes.legend(loc="lower center", fontsize=8)
 
 
-def draw_gap(gaps: Sequence[Gap], path: Path) -> None:
-    """V stays where it is while the gap tells how far from an equilibrium the players are."""
+def draw_gap(
+    gaps: Sequence[Gap],
+    path: Path,
+    *,
+    equilibrium: float = EQUILIBRIUM,
+    name: str = "-log 4",
+    unit: str = "turns of both players",
+) -> None:
+    """V stays where it is while the gap tells how far from an equilibrium the players are.
+
+    Args:
+        gaps: through a training.
+        path: of the PNG.
+        equilibrium: V at p_g = p_data.
+        name: of that number, for the legend.
+        unit: of the gaps' steps.
+    """
     figure = Figure(figsize=(10, 5), layout="constrained")
     steps = [gap.step for gap in gaps]
     for place, title in ((1, "what the losses show"), (2, "what the best answers show")):
         axes: Any = figure.add_subplot(1, 2, place)
         if place == 1:
             axes.plot(steps, [gap.value for gap in gaps], color="black", label="V as they play")
-            axes.axhline(EQUILIBRIUM, color="grey", linestyle="--", label="-log 4, the equilibrium's")
-            axes.set_ylim(EQUILIBRIUM - 0.25, EQUILIBRIUM + 0.25)
+            axes.axhline(equilibrium, color="grey", linestyle="--", label=f"{name}, the equilibrium's")
+            reach = max(0.25, *(1.1 * abs(gap.value - equilibrium) for gap in gaps))
+            axes.set_ylim(equilibrium - reach, equilibrium + reach)
         else:
             axes.plot(steps, [gap.gap for gap in gaps], color=PATH, label="duality gap")
             axes.plot(steps, [gap.best_d - gap.value for gap in gaps], color=D_COLOUR, label="D's best answer wins")
             axes.plot(steps, [gap.value - gap.best_g for gap in gaps], color=G_COLOUR, label="G's best answer wins")
             axes.set_yscale("symlog", linthresh=0.1)
-        axes.set(xlabel="turns of both players", title=title)
+        axes.set(xlabel=unit, title=title)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     _save(figure, path)
 
 
-def draw_slices(
-    slices: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]],
-    points: Sequence[NDArray[np.float64]],
-    path: Path,
-) -> None:
+def draw_slices(slices: Sequence[tuple[str, Slice]], points: Sequence[NDArray[np.float64]], path: Path) -> None:
     """The end of a run: real and generated points, and V along pairs of directions.
 
     Args:
-        slices: title, axis [P] and V [P, P] (D along rows) of each.
+        slices: title and values of each.
         points: real ones and G's, [N, 2] each.
         path: of the PNG.
     """
@@ -95,12 +107,11 @@ def draw_slices(
         plane.plot(cloud[:, 0], cloud[:, 1], ".", color=colour, markersize=2, alpha=0.5, label=label)
     plane.legend()
     plane.set(aspect="equal", title="where the run ended")
-    for place, (title, axis, values) in enumerate(slices, start=2):
+    for place, (title, (g_axis, d_axis, values)) in enumerate(slices, start=2):
         axes: Any = figure.add_subplot(1, len(slices) + 1, place, projection="3d")
-        axes.plot_surface(*np.meshgrid(axis, axis), values, cmap="viridis", linewidth=0)
-        centre = len(axis) // 2
-        axes.plot(axis, np.zeros_like(axis), values[centre], color=G_COLOUR, zorder=10)
-        axes.plot(np.zeros_like(axis), axis, values[:, centre], color=D_COLOUR, zorder=10)
+        axes.plot_surface(*np.meshgrid(g_axis, d_axis), values, cmap="viridis", linewidth=0)
+        axes.plot(g_axis, np.zeros_like(g_axis), values[len(d_axis) // 2], color=G_COLOUR, zorder=10)
+        axes.plot(np.zeros_like(d_axis), d_axis, values[:, len(g_axis) // 2], color=D_COLOUR, zorder=10)
         axes.set(xlabel="G's step", ylabel="D's step", zlabel="V")
         axes.set_title(title, fontsize=10)
     _save(figure, path)

@@ -52,8 +52,8 @@ class Game:
     def __init__(self, gamma: float = 0.1, seed: int = 0, lr: float = 2e-3) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.G = _mlp(Z_DIM, nn.Tanh, 2)
-            self.D = _mlp(2, nn.Softplus, 1)
+            self.G: nn.Module = _mlp(Z_DIM, nn.Tanh, 2)
+            self.D: nn.Module = _mlp(2, nn.Softplus, 1)
         self.gamma, self.lr = gamma, lr
         self.d_optimiser = torch.optim.Adam(self.D.parameters(), lr, betas=(0.5, 0.99), maximize=True)
         self.g_optimiser = torch.optim.Adam(self.G.parameters(), lr, betas=(0.5, 0.99))

@@ -3,7 +3,7 @@
 The duality gap is that of Grnarova et al. 2019: what the best answer to G wins over what the best answer to D leaves.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,33 @@ from trainer.theory_game import Draw, Game, parameters
 
 Player = Literal["G", "D"]
 EVALUATED_ON = 4096  # points of each kind for a value or a second derivative
+
+
+class Players(Protocol):
+    """G and D in double precision, and what D ascends and G descends."""
+
+    G: nn.Module
+    D: nn.Module
+
+    def value(self, x: Tensor, z: Tensor) -> Tensor:  # [N, d], [N, z_dim] -> []
+        """V; twice differentiable by both networks' parameters, and the same whenever it is asked."""
+
+    def copy(self) -> Self:
+        """The same networks with weights of their own."""
+
+
+class Slice(NamedTuple):
+    """V along a direction of each player.
+
+    Args:
+        g_axis: steps of G's parameters [P], 0 in the middle.
+        d_axis: steps of D's [P], likewise.
+        values: V [P, P], D's steps along rows and G's along columns.
+    """
+
+    g_axis: NDArray[np.float64]
+    d_axis: NDArray[np.float64]
+    values: NDArray[np.float64]
 
 
 class Gap(NamedTuple):
@@ -65,7 +92,7 @@ def duality_gap(game: Game, step: int, answer_steps: int, seed: int) -> Gap:
     return Gap(step, *(other.value(x, z).item() for other in (game, against_g, against_d)))
 
 
-def curvature(game: Game, player: Player, x: Tensor, z: Tensor) -> Curvature:
+def curvature(game: Players, player: Player, x: Tensor, z: Tensor, *, tolerance: float = 1e-6) -> Curvature:
     """The extreme eigenvalues of V's Hessian by one player's parameters, by Lanczos on Hessian-vector products."""
     own = parameters(_network(game, player))
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(game.value(x, z), own, create_graph=True)])
@@ -79,37 +106,33 @@ def curvature(game: Game, player: Player, x: Tensor, z: Tensor) -> Curvature:
     size = len(gradient)
     start = np.random.RandomState(0).standard_normal(size)
     operator: Any = LinearOperator((size, size), matvec=product, dtype=np.float64)
-    values, vectors = eigsh(operator, k=2, which="BE", v0=start, tol=1e-6)
+    values, vectors = eigsh(operator, k=2, which="BE", v0=start, tol=tolerance)
     return Curvature(float(values[0]), float(values[1]), vectors[:, 0], vectors[:, 1])
 
 
 def slice_of_value(
-    game: Game,
+    game: Players,
     g_direction: NDArray[np.float64],
     d_direction: NDArray[np.float64],
     x: Tensor,
     z: Tensor,
     *,
-    reach: float = 1.0,
+    reach: tuple[float, float] = (1.0, 1.0),
     points: int = 25,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """V round where the game stands, along a direction of each player.
-
-    Returns:
-        The axis [P] from -reach to reach, and V [P, P] with D's steps along rows and G's along columns.
-    """
-    axis = np.linspace(-reach, reach, points)
+) -> Slice:
+    """V round where the game stands, along a direction of each player, as far as `reach` says of G's and of D's."""
+    g_axis, d_axis = (np.linspace(-end, end, points) for end in reach)
     values = np.empty((points, points))
     other = game.copy()
     starts = [nn.utils.parameters_to_vector(network.parameters()).detach() for network in (game.G, game.D)]
     ways = [torch.from_numpy(np.array(direction)) for direction in (g_direction, d_direction)]
-    for i, d_step in enumerate(axis):
+    for i, d_step in enumerate(d_axis):
         nn.utils.vector_to_parameters(starts[1] + d_step * ways[1], other.D.parameters())
-        for j, g_step in enumerate(axis):
+        for j, g_step in enumerate(g_axis):
             nn.utils.vector_to_parameters(starts[0] + g_step * ways[0], other.G.parameters())
             values[i, j] = other.value(x, z).item()
-    return axis, values
+    return Slice(g_axis, d_axis, values)
 
 
-def _network(game: Game, player: Player) -> nn.Module:
+def _network(game: Players, player: Player) -> nn.Module:
     return game.G if player == "G" else game.D

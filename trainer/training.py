@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.datasets import Dataset
 from models.errors import GenserveError, Invalid
 from models.runtime import available_cores
 from models.sources import SOURCES
+from models.splits import Samples
 from models.standardising import Standardisation, standardisation
 from models.version import code_version
 from trainer.config import Config
@@ -140,12 +142,9 @@ def _follow(shared: Shared, crew: Crew) -> None:
 
 
 def _train(run_dir: RunDir, run: Run, data: Dataset, crew: Crew) -> bool:
-    split = data.split("train")
-    standard = standardisation(np.asarray(split.samples, np.float32)) if data.kind == "vector" else None
-    samples = split.samples if standard is None else standard.apply(np.asarray(split.samples, np.float32))
+    samples, labels, standard = _training_split(run, data)
     checkpoint = run_dir.load_checkpoint() if run_dir.checkpoint_path.exists() else None
     state = _restored(crew.share(Shared(run_dir, run, standard, checkpoint)), crew)
-    labels = split.labels if run.config.conditional else None
     with crew.awaited():
         run_dir.forget_stats_after(state.num_images / 1000)
         if not state.done:
@@ -164,12 +163,35 @@ def _train(run_dir: RunDir, run: Run, data: Dataset, crew: Crew) -> bool:
             return trainer.run()
 
 
+def begin(run: Run, data: Dataset) -> Steps:
+    """A run at its first step, in memory and in this process alone.
+
+    Raises:
+        Invalid: it is another device's.
+    """
+    check_fit(run.config, run.shape, Crew())
+    samples, labels, standard = _training_split(run, data)
+    prepare_torch(run.config)
+    return Steps(State(run.config, run.shape, run.classes, standard), samples, labels)
+
+
 def prepare_torch(config: Config) -> None:
     """Threads and determinism, for the whole process: the same configuration gives the same bits."""
     torch.set_num_threads(share_of_threads(config.threads or available_cores()))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic, and refuses
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32: penalties and D's answer need its bits
     torch.use_deterministic_algorithms(True)
+
+
+def _training_split(run: Run, data: Dataset) -> tuple[Samples, NDArray[np.int64] | None, Standardisation | None]:
+    """What is trained on, vectors in standard units; its labels for a conditional run; the units of vectors."""
+    split = data.split("train")
+    labels = split.labels if run.config.conditional else None
+    if data.kind == "image":
+        return split.samples, labels, None
+    vectors = np.asarray(split.samples, np.float32)
+    standard = standardisation(vectors)
+    return standard.apply(vectors), labels, standard
 
 
 def _restored(shared: Shared, crew: Crew) -> State:

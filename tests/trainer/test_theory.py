@@ -1,17 +1,25 @@
 """The theory that is drawn: the saddle, the cycle, the gap, the best discriminator. Each figure from real runs."""
 
+import copy
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from genserve.cli import main
+from models.errors import Invalid
+from trainer.run_data import load_run_data
+from trainer.run_dir import RunDir
+from trainer.steps import Steps
 from trainer.theory_dirac import best_value, hessian, surface, train_dirac
 from trainer.theory_game import Draw, Game
 from trainer.theory_optimal import generator_density, train_optimal
+from trainer.theory_run import NOISE_SEED, Plane, RunGame, best_answers
 from trainer.theory_surface import curvature, duality_gap, slice_of_value
+from trainer.training import begin
 
 EQUILIBRIUM = -np.log(4)
 
@@ -96,7 +104,7 @@ def test_extreme_directions_are_those_of_the_whole_hessian() -> None:
     assert found.highest == pytest.approx(spectrum[-1].item(), rel=1e-4)
     still = np.zeros(sum(p.numel() for p in game.G.parameters()))
     still[0] = 1
-    axis, values = slice_of_value(game, still, found.lowest_direction, x, z, reach=1e-3, points=3)
+    _, axis, values = slice_of_value(game, still, found.lowest_direction, x, z, reach=(1e-3, 1e-3), points=3)
     middle = values[:, 1]
     bend = (middle[0] - 2 * middle[1] + middle[2]) / axis[2] ** 2
     assert bend == pytest.approx(found.lowest, rel=1e-3)
@@ -121,3 +129,91 @@ def test_wrong_options_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["saddle", "-o", str(tmp_path / "figures"), option, value]) == 2
     assert option.removeprefix("--").replace("-", "_") in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run on the ring, with small networks."""
+    folder = tmp_path_factory.mktemp("ring") / "run"
+    sizes = ["--g-channels", "16", "--d-channels", "16", "--d-hidden", "12", "--blocks", "1", "--batch-size", "64"]
+    assert main(["train", "ring", *sizes, "--kimg", "2", "--snapshot-kimg", "2", "--run-dir", str(folder)]) == 0
+    return folder
+
+
+def test_a_runs_value_is_its_own_loss_and_penalties(ring: Path) -> None:
+    """V is less D's loss and gamma/2 of both slopes in units of the noise; G is not pushed by what is penalised."""
+    plane, steps = opened(ring)
+    game, (x, z) = RunGame(steps.state), plane.held_out()
+    generator = torch.Generator().manual_seed(NOISE_SEED)
+    share = torch.rand(len(x), 1, generator=generator, dtype=torch.float64)
+    units = [torch.randn(*x.shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+    config = plane.run.config
+    noise = config.noise_min * (config.noise_max / config.noise_min) ** share
+    answers, penalty = [], 0.0
+    for points, unit in zip((x, game.G(z).detach()), units, strict=True):
+        leaf = points.clone().requires_grad_(True)
+        answers.append(game.D(leaf + noise * unit, None, noise))
+        (slope,) = torch.autograd.grad(answers[-1].sum(), leaf)
+        penalty += 1.0 / 2 * (slope * noise).square().sum(1).mean().item()
+    loss = -torch.nn.functional.logsigmoid(answers[0] - answers[1]).mean()
+    assert (config.r1_gamma, config.r2_gamma) == (1.0, 1.0)
+    assert game.value(x, z).item() == pytest.approx(-loss.item() - penalty, rel=1e-9)
+    assert game.value(x, z).item() == game.value(x, z).item()
+    without = copy.copy(game)
+    without.config = msgspec.structs.replace(config, r1_gamma=0.0, r2_gamma=0.0)
+    by_g = [torch.autograd.grad(g.value(x, z), list(game.G.parameters())) for g in (game, without)]
+    assert all(torch.allclose(a, b) for a, b in zip(*by_g, strict=True))
+
+
+def test_best_answers_to_a_run_leave_it_as_it_was(ring: Path) -> None:
+    """Copies win something against the other player as it is; weights, optimisers and streams do not move."""
+    plane, steps = opened(ring)
+    before = copy.deepcopy(steps.state.state_dict())
+    found = best_answers(steps, 60, *plane.held_out())
+    assert found.best_d > found.value > found.best_g
+    after = steps.state.state_dict()
+    assert all(torch.equal(before[name][k], v) for name in ("G", "D", "G_ema") for k, v in after[name].items())
+    assert torch.equal(before["stream"], after["stream"])
+    assert (before["step"], before["num_images"]) == (after["step"], after["num_images"])
+    assert str(before["d_optimiser"]) == str(after["d_optimiser"])
+
+
+def test_a_run_is_played_again_and_drawn(ring: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To the bits of its checkpoint; the gap on the way from its first step, and the surface at its end."""
+    assert main(["saddle", "--run", str(ring), "-o", str(tmp_path), "--answer-steps", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "played again to the same bits" in told
+    last = RunDir(ring).load_checkpoint()["step"]
+    turns = [int(line.split()[1]) for line in told.splitlines() if line.strip().startswith("turn")]
+    assert turns[0] == 0
+    assert turns[-1] == last > 50
+    assert len(turns) == 16
+    assert "by G's parameters" in told
+    for name in ("gap", "surface"):
+        pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        assert pixels.std() > 10
+
+
+def test_only_runs_on_points_of_the_plane_are_drawn(
+    ring: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other shapes, other options and folders without a run are refused by name, before anything is drawn."""
+    run = RunDir(ring).read()
+    for wrong in (msgspec.structs.replace(run, shape=(3,)), msgspec.structs.replace(run, shape=(28, 28, 1))):
+        with pytest.raises(Invalid, match="plane"):
+            Plane(wrong, load_run_data(run))
+    out = ["-o", str(tmp_path / "figures")]
+    assert main(["saddle", "--run", str(ring), "--steps", "5", *out]) == 2
+    assert "steps" in capsys.readouterr().err
+    assert main(["saddle", "--run", str(tmp_path / "nothing"), *out]) != 0
+    assert "nothing" in capsys.readouterr().err
+    assert not (tmp_path / "figures").exists()
+
+
+def opened(folder: Path) -> tuple[Plane, Steps]:
+    """A run's data, and the run where its checkpoint is."""
+    run = RunDir(folder).read()
+    plane = Plane(run, load_run_data(run))
+    steps = begin(run, plane.data)
+    steps.state.load_state_dict(RunDir(folder).load_checkpoint())
+    return plane, steps
