@@ -43,7 +43,7 @@ def saddle(args: argparse.Namespace) -> int:
         if value is None:
             setattr(args, name, default)
         elif not low <= value <= high:
-            raise Invalid(f"{value:g} is outside {low} .. {high}", field=name)
+            raise Invalid(f"{value} is outside {low} .. {high}", field=name)
     folder: Path = args.output
     if args.run_dir is not None:
         return _draw_run(RunDir(args.run_dir), folder, args.answer_steps)
@@ -109,7 +109,8 @@ def _draw_run(run_dir: RunDir, folder: Path, answer_steps: int) -> int:
     _tell_gaps(gaps, answer_steps, folder / "gap.png")
     state = steps.state
     same = all(torch.equal(a, checkpoint[n][k]) for n in ("G", "D") for k, a in getattr(state, n).state_dict().items())
-    print(f"    played again {'to the same bits' if same else 'to other bits than the run: another machine'}")
+    told = "to the same bits" if same else "to other bits than the run's: another machine, library or version"
+    print(f"    played again {told}")
     state.load_state_dict(checkpoint)
     game = RunGame(state)
     with torch.no_grad():

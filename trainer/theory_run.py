@@ -137,13 +137,15 @@ def best_answers(steps: Steps, count: int, x: Tensor, z: Tensor) -> Gap:
         against_g.state.train_d(against_g.batch(step), step)
         against_d.state.train_g(against_d.batch(step))
         against_d.state.num_images += state.config.batch_size  # by which the schedule goes
-    games = (RunGame(other) for other in (state, against_g.state, against_d.state))
+    games = [RunGame(other) for other in (state, against_g.state, against_d.state)]
+    for game in games[1:]:
+        game.gamma_share = games[0].gamma_share  # one V for all three, wherever the students' schedules have ended
     return Gap(state.step, *(game.value(x, z).item() for game in games))
 
 
 def value_at_chance(loss: str) -> float:
     """V where p_g = p_data and D cannot tell them apart."""
-    return -CHANCE.get(loss, 0.0)
+    return 0.0 - CHANCE.get(loss, 0.0)
 
 
 def _student(steps: Steps, count: int) -> Steps:

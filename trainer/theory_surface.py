@@ -99,7 +99,7 @@ def curvature(game: Players, player: Player, x: Tensor, z: Tensor, *, tolerance:
 
     def product(vector: NDArray[np.float64]) -> NDArray[np.float64]:
         along = gradient @ torch.from_numpy(np.ascontiguousarray(vector.ravel()))
-        rows = torch.autograd.grad(along, own, retain_graph=True)
+        rows = torch.autograd.grad(along, own, retain_graph=True, materialize_grads=True)
         result: NDArray[np.float64] = torch.cat([row.flatten() for row in rows]).numpy()
         return result
 

@@ -178,6 +178,37 @@ def test_best_answers_to_a_run_leave_it_as_it_was(ring: Path) -> None:
     assert str(before["d_optimiser"]) == str(after["d_optimiser"])
 
 
+def test_the_three_values_of_a_gap_are_of_one_game(ring: Path) -> None:
+    """Penalties weigh as in the run now, though the copies' schedules have ended: who cannot move wins nothing."""
+    plane, steps = opened(ring)
+    state = steps.state
+    state.config = msgspec.structs.replace(state.config, gamma_end=0.1, g_lr=1e-12, d_lr=1e-12)
+    state.num_images = 0
+    assert state.gamma_share == 1
+    found = best_answers(steps, 3, *plane.held_out())
+    assert found.best_d == pytest.approx(found.value, abs=1e-6)
+    assert found.best_g == pytest.approx(found.value, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [["--loss", "wasserstein"], ["--loss", "hinge"], ["--loss", "least-squares", "--noise-max", "0"]]
+)
+def test_any_objectives_run_has_a_value_and_a_curvature(tmp_path: Path, options: list[str]) -> None:
+    """In double precision, through the gradient penalty, spectral normalisation and without noise."""
+    sizes = ["--g-channels", "8", "--d-channels", "8", "--d-hidden", "6", "--blocks", "1", "--batch-size", "64"]
+    run = [*sizes, "--kimg", "1", "--snapshot-kimg", "1", "--run-dir", str(tmp_path / "run")]
+    assert main(["train", "ring", *options, *run]) == 0
+    plane, steps = opened(tmp_path / "run")
+    x, z = (points[:200] for points in plane.held_out())
+    game = RunGame(steps.state)
+    for player in ("G", "D"):
+        found = curvature(game, player, x, z, tolerance=1e-2)
+        assert np.isfinite([found.lowest, found.highest]).all()
+        assert found.lowest <= found.highest
+    assert np.isfinite(best_answers(steps, 2, x, z)).all()
+    assert game.value(x, z).item() == game.value(x, z).item()
+
+
 def test_a_run_is_played_again_and_drawn(ring: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """To the bits of its checkpoint; the gap on the way from its first step, and the surface at its end."""
     assert main(["saddle", "--run", str(ring), "-o", str(tmp_path), "--answer-steps", "2"]) == 0
