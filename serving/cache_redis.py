@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import redis.asyncio as redis
+import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -18,6 +19,8 @@ from models.generator import Samples
 from serving.cache import CacheObserver, Form, SampleKey, decode_entry, encode_entry, value_bytes
 from serving.errors import SettingsError
 from serving.offload import offload
+
+log = structlog.get_logger("genserve.cache_redis")
 
 FAILURES_TO_OPEN = 3
 FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 0.5, 10.0
@@ -44,6 +47,7 @@ class RedisCache:
         self._ttl_seconds = ttl_seconds
         self._observer = observer
         self._failures = 0
+        self._reported: set[type[Exception]] = set()
         self._probe: asyncio.Task[None] | None = None
         self._writes: set[asyncio.Task[None]] = set()
         try:
@@ -122,14 +126,22 @@ class RedisCache:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await call
-        except ResponseError:  # it lives, but would not (read-only, out of memory, loading)
+        except ResponseError as error:  # it lives, but would not (read-only, out of memory, loading)
+            self._report(error)
             return False
-        except (RedisError, OSError, TimeoutError, EOFError, ValueError):
+        except (RedisError, OSError, TimeoutError, EOFError, ValueError) as error:
             if not progress:
+                self._report(error)
                 self._failed()
             return False
         self._failures = 0
         return True
+
+    def _report(self, error: Exception) -> None:
+        """Say why a lookup or a write came to nothing: each sort of error once an outage."""
+        if type(error) not in self._reported:
+            self._reported.add(type(error))
+            log.warning("redis failed", error=repr(error), timeout_seconds=self._timeout_seconds)
 
     def _failed(self) -> None:
         self._failures += 1
@@ -150,6 +162,7 @@ class RedisCache:
             except (RedisError, OSError, TimeoutError, EOFError, ValueError):
                 continue
         self._failures = 0
+        self._reported.clear()
         self._probe = None
         self._observer.available("redis", True)
 

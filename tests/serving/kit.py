@@ -137,6 +137,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         kept = {k: v for k, v in os.environ.items() if not k.startswith("GENSERVE_")}
         ours = {f"GENSERVE_{name.upper()}": str(value) for name, value in settings.items()}
+        self.log = log
         self._log = log.open("ab")
         self.process = subprocess.Popen(
             [

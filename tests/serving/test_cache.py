@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import redis as redis_client
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -282,6 +283,25 @@ async def test_a_full_or_read_only_redis_is_no_error(redis, shared, log):
             await shared.put_many({key(2): picture(2)}, IMAGE)
         assert set(await shared.get_many([key(1), key(2)], IMAGE)) == {key(1)}
     assert shared.available
+
+
+async def test_each_sort_of_failure_is_logged_once_an_outage(redis, log):
+    """With what Redis or the network said; not once for each request."""
+    cache = RedisCache(redis.url, timeout_seconds=0.2, ttl_seconds=60, observer=log)
+    with redis_client.Redis(port=redis.port) as direct, structlog.testing.capture_logs() as lines:
+        direct.config_set("maxmemory", "1")
+        for _ in range(3):
+            await cache.put_many({key(2): picture(2)}, IMAGE)
+            await cache.get_many([key(2)], IMAGE)
+        assert [line["log_level"] for line in lines] == ["warning"]
+        assert "OutOfMemoryError" in lines[0]["error"]
+        redis.kill()
+        for _ in range(5):
+            await cache.get_many([key(2)], IMAGE)
+    assert [line["timeout_seconds"] for line in lines] == [0.2] * len(lines)
+    assert 2 <= len(lines) <= 3  # a connection that ends, then one that is refused
+    assert any("ConnectionError" in line["error"] for line in lines[1:])
+    await cache.close()
 
 
 async def test_a_dead_redis_costs_nothing_and_is_found_again(log):

@@ -301,12 +301,13 @@ def test_metrics_on_a_port_of_their_own_are_the_engines(start):
 
 def test_a_redis_is_asked_by_the_engines_process(start, redis):
     """What one server made, the workers of another have; a dead Redis breaks nothing."""
-    settings = {"redis_url": redis.url, "redis_timeout_seconds": 1.0}
+    settings = {"redis_url": redis.url, "redis_timeout_seconds": 10.0}
     first, second = start(**settings), start(**settings)
     drawn = first.sample(seed=7, num_images=16)
     wait_until(lambda: redis.entries() == 16)  # written after the answer; asked sooner, `second` would draw its own
     again = second.sample(seed=7, num_images=16)
-    assert again.headers["x-cache"] == "hit"
+    assert again.headers["x-numerics"] == drawn.headers["x-numerics"]
+    assert again.headers["x-cache"] == "hit", second.log.read_text()
     assert again.content == drawn.content
     assert second.metric('genserve_cache_requests_total{result="hit",tier="redis"}') == 16
     redis.kill()
