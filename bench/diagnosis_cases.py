@@ -1,6 +1,7 @@
 """The runs that the diagnosis is tried on: built to have a fault, or to be healthy. Knows no thresholds.
 
-Thresholds were set on `tuning` cases alone; `study` cases differ from them in data, networks or settings.
+Thresholds were set on `tuning` cases alone; `study` cases differ from them in data, networks or settings. A study's
+cases that a rule was changed by go over to `tuning`, and new ones take their place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,9 +47,9 @@ def _images(name: str, count: int, side: int = 8, skip: int = 0) -> Arrays:
     return {"images": images.round().astype(np.uint8), "labels": data.labels[rows]}
 
 
-def _tinted(count: int) -> Arrays:
-    """Colour images: each digit in a colour of its own."""
-    grey = _images("mnist", count)["images"].astype(np.float32)[..., None]
+def _tinted(name: str, count: int, skip: int = 0) -> Arrays:
+    """Colour images: each in a colour of its own."""
+    grey = _images(name, count, skip=skip)["images"].astype(np.float32)[..., None]
     colours = np.random.RandomState(0).uniform(0.3, 1.0, (count, 1, 1, 3))
     return {"images": (grey * colours).round().astype(np.uint8)}
 
@@ -73,10 +74,12 @@ def _mixture(centres: NDArray[np.float64], deviation: float, count: int = 20_000
     return {"samples": (chosen + deviation * random.standard_normal(chosen.shape)).astype(np.float32)}
 
 
-def _moons(count: int = 20_000) -> Arrays:
-    from sklearn.datasets import make_moons
+def _made(name: str, count: int = 20_000, **how: object) -> Arrays:
+    """What one of scikit-learn's make_... makes."""
+    import sklearn.datasets
 
-    return {"samples": make_moons(count, noise=0.08, random_state=0)[0].astype(np.float32)}
+    rows = getattr(sklearn.datasets, f"make_{name}")(count, random_state=0, **how)[0]
+    return {"samples": rows.astype(np.float32)}
 
 
 DATA: Mapping[str, Callable[[], Arrays]] = {
@@ -85,7 +88,12 @@ DATA: Mapping[str, Callable[[], Arrays]] = {
     "fashion16": lambda: _images("fashion-mnist", 6000, side=16),
     "mnist8": lambda: _images("mnist", 6000),
     "mnist8b": lambda: _images("mnist", 6000, skip=20_000),
-    "tinted8": lambda: _tinted(6000),
+    "fashion8c": lambda: _images("fashion-mnist", 6000, skip=35_000),
+    "mnist8c": lambda: _images("mnist", 6000, skip=40_000),
+    "fashion16c": lambda: _images("fashion-mnist", 6000, side=16, skip=12_000),
+    "mnist16": lambda: _images("mnist", 6000, side=16, skip=12_000),
+    "tinted8": lambda: _tinted("mnist", 6000),
+    "tinted8b": lambda: _tinted("fashion-mnist", 6000, 28_000),
     "digits": _digits,
     "few20": lambda: _images("mnist", 25, skip=9000),
     "few24": lambda: _images("fashion-mnist", 30, skip=7000),
@@ -100,7 +108,17 @@ DATA: Mapping[str, Callable[[], Arrays]] = {
     "gauss4": lambda: _mixture(np.zeros((1, 4)), 1.0),
     "three": lambda: _mixture(np.array([[-1.5, 0], [1.5, 0], [0, 2.0]]), 0.7),
     "two3": lambda: _mixture(np.array([[1.0, 0, 0], [-1.0, 0, 0]]), 0.8),
-    "moons": _moons,
+    "moons": lambda: _made("moons", noise=0.08),
+    "circles": lambda: _made("circles", noise=0.05, factor=0.5),
+    "swiss": lambda: _made("swiss_roll", noise=0.3),
+    "curve": lambda: _made("s_curve", noise=0.05),
+    "blobs5": lambda: _made("blobs", n_features=5, centers=6, cluster_std=1.5),
+    "gauss1": lambda: _mixture(np.zeros((1, 1)), 1.0),
+    "gauss3": lambda: _mixture(np.zeros((1, 3)), 1.0),
+    "tilted": lambda: _mixture(np.array([[-0.5, -0.5], [0.0, 0.0], [0.5, 0.5]]), 0.8),
+    "five": lambda: _mixture(np.array([[0.0, 0.0], [2.5, 0.0], [-2.5, 0.0], [0.0, 2.5], [0.0, -2.5]]), 0.4),
+    "corners": lambda: _mixture(np.array([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.5, 0.5),
+    "wide7": lambda: _mixture(np.eye(7) * 2.0, 0.7),
 }
 
 
@@ -134,6 +152,7 @@ R3GAN = {
     "preset": "r3gan", "loss": "relativistic", "d_norm": "none", "r1_gamma": 0.1, "r2_gamma": 0.1, "r1_interval": 1,
     "beta1": 0.0, "g_lr": 1e-3, "d_lr": 1e-3,
 }  # fmt: skip
+EVEN = {"batch_size": 512, "kimg": 1200, "snapshot_kimg": 300, "ema_half_life_kimg": 100, "d_period": 2}
 FEW = {
     "batch_size": 16, "d_norm": "none", "r1_gamma": 0.02, "z_dim": 2, "g_channels": 32, "g_lr": 1e-3, "kimg": 64,
     "snapshot_kimg": 16,
@@ -165,8 +184,8 @@ TUNING = (
     images("diverged-1", DIVERGED, "fashion8", d_norm="none", g_lr=1.0, d_lr=1.0),
     images("diverged-2", DIVERGED, "mnist8", **{**R3GAN, "g_lr": 0.2, "d_lr": 0.2}),
     vectors("diverged-3", DIVERGED, "ring", **FREE, g_lr=0.3, d_lr=0.3),
-    vectors("equilibrium-1", EQUILIBRIUM, "gauss2"),
-    vectors("equilibrium-2", EQUILIBRIUM, "three", kimg=240, snapshot_kimg=40),
+    vectors("equilibrium-1", EQUILIBRIUM, "gauss2", **EVEN),
+    vectors("equilibrium-2", EQUILIBRIUM, "three", **EVEN),
     vectors("weak-1", TOO_WEAK, "moons", d_lr=0.0),
     images("weak-2", TOO_WEAK, "fashion8", d_lr=1e-7),
     images("healthy-1", HEALTHY, "fashion8"),
@@ -183,14 +202,34 @@ TUNING = (
     vectors("healthy-9", HEALTHY, "moons"),
     vectors("healthy-11", HEALTHY, "grid", kimg=240, snapshot_kimg=40),
     vectors("healthy-10", HEALTHY, "moons", loss="hinge", d_norm="spectral", r1_gamma=0.0, r2_gamma=0.0),
-)  # fmt: skip
-STUDY = (
+    images("weak-3", TOO_WEAK, "fashion8b", loss="hinge", d_norm="spectral"),
+    vectors("weak-4", TOO_WEAK, "two3", z_dim=4, g_channels=32),
     images(
-        "collapse-a", COLLAPSE, "mnist8b", **LONGER, g_period=4, d_channels=4, d_hidden=8,
+        "collapse-4", COLLAPSE, "mnist8b", **LONGER, g_period=4, d_channels=4, d_hidden=8,
         d_norm="none",
     ),
-    vectors("collapse-b", COLLAPSE, "grid", g_period=4, seed=1, **FREE),
-    vectors("collapse-c", COLLAPSE, "ring", g_period=6, z_dim=4, **FREE),
+    vectors("collapse-5", COLLAPSE, "grid", g_period=4, seed=1, **FREE),
+    vectors("collapse-6", COLLAPSE, "ring", g_period=6, z_dim=4, **FREE),
+    images("healthy-12", HEALTHY, "fashion8b", seed=1),
+    images("healthy-13", HEALTHY, "mnist8b", preset="dcgan", seed=2),
+    images("healthy-14", HEALTHY, "digits", conditional=True, g_channels=32, d_channels=32),
+    images("healthy-15", HEALTHY, "tinted8", seed=3),
+    images("healthy-16", HEALTHY, "fashion8b", **R3GAN),
+    images("healthy-17", HEALTHY, "mnist8b", loss="least-squares"),
+    images("healthy-18", HEALTHY, "digits", preset="dcgan", prior="uniform", g_channels=32, d_channels=32, seed=4),
+    images("healthy-19", HEALTHY, "mnist8b", **WGAN),
+    images("healthy-20", HEALTHY, "fashion16", kimg=20, snapshot_kimg=5, seed=5),
+    vectors("healthy-21", HEALTHY, "grid", kimg=200, snapshot_kimg=25, loss="non-saturating", seed=7),
+    vectors("healthy-22", HEALTHY, "ring", kimg=240, snapshot_kimg=40, seed=1),
+    vectors("healthy-23", HEALTHY, "diabetes", seed=2),
+    vectors("healthy-24", HEALTHY, "breast"),
+    vectors("healthy-25", HEALTHY, "wine"),
+    vectors("healthy-26", HEALTHY, "iris", batch_size=64),
+    vectors("healthy-27", HEALTHY, "moons", loss="non-saturating", seed=3),
+    vectors("healthy-28", HEALTHY, "three", loss="least-squares"),
+    vectors("healthy-29", HEALTHY, "gauss4", prior="uniform", seed=6),
+)  # fmt: skip
+STUDY = (
     images("oscillation-a", OSCILLATION, "mnist8b", **LONGER, d_period=80, g_period=80),
     vectors("oscillation-b", OSCILLATION, "three", **TURNS, d_period=40, g_period=60),
     vectors("oscillation-c", OSCILLATION, "moons", **TURNS, d_period=25, g_period=70, seed=1),
@@ -203,31 +242,34 @@ STUDY = (
     images("diverged-a", DIVERGED, "digits", d_norm="none", loss="least-squares", g_lr=0.8, d_lr=0.8),
     vectors("diverged-b", DIVERGED, "grid", **FREE, g_lr=0.5, d_lr=0.5),
     images("diverged-c", DIVERGED, "tinted8", **{**R3GAN, "g_lr": 0.3, "d_lr": 0.3}),
-    vectors("equilibrium-a", EQUILIBRIUM, "gauss4", seed=1),
-    vectors("equilibrium-b", EQUILIBRIUM, "two3", kimg=240, snapshot_kimg=40),
-    vectors("equilibrium-c", EQUILIBRIUM, "gauss2", loss="non-saturating", seed=2),
     vectors("weak-a", TOO_WEAK, "gauss2", d_lr=0.0),
     vectors("weak-b", TOO_WEAK, "grid", d_lr=1e-6),
     images("weak-c", TOO_WEAK, "mnist8b", d_lr=1e-7, seed=1),
-    images("healthy-a", HEALTHY, "fashion8b", seed=1),
-    images("healthy-b", HEALTHY, "mnist8b", preset="dcgan", seed=2),
-    images("healthy-c", HEALTHY, "digits", conditional=True, g_channels=32, d_channels=32),
-    images("healthy-d", HEALTHY, "tinted8", seed=3),
-    images("healthy-e", HEALTHY, "fashion8b", loss="hinge", d_norm="spectral"),
-    images("healthy-f", HEALTHY, "fashion8b", **R3GAN),
-    images("healthy-g", HEALTHY, "mnist8b", loss="least-squares"),
-    images("healthy-h", HEALTHY, "digits", preset="dcgan", prior="uniform", g_channels=32, d_channels=32, seed=4),
-    images("healthy-i", HEALTHY, "mnist8b", **WGAN),
-    images("healthy-j", HEALTHY, "fashion16", kimg=20, snapshot_kimg=5, seed=5),
-    vectors("healthy-k", HEALTHY, "grid", kimg=200, snapshot_kimg=25, loss="non-saturating", seed=7),
-    vectors("healthy-l", HEALTHY, "ring", kimg=240, snapshot_kimg=40, seed=1),
-    vectors("healthy-m", HEALTHY, "diabetes", seed=2),
-    vectors("healthy-n", HEALTHY, "breast"),
-    vectors("healthy-o", HEALTHY, "wine"),
-    vectors("healthy-p", HEALTHY, "iris", batch_size=64),
-    vectors("healthy-q", HEALTHY, "moons", loss="non-saturating", seed=3),
-    vectors("healthy-r", HEALTHY, "three", loss="least-squares"),
-    vectors("healthy-s", HEALTHY, "two3", z_dim=4, g_channels=32),
-    vectors("healthy-t", HEALTHY, "gauss4", prior="uniform", seed=6),
+    images("collapse-d", COLLAPSE, "fashion8c", **LONGER, g_lr=8e-3, d_lr=2e-4, d_norm="none", seed=3),
+    vectors("collapse-e", COLLAPSE, "five", g_period=6, seed=2, **FREE),
+    vectors("collapse-f", COLLAPSE, "ring", g_period=5, seed=4, **FREE),
+    vectors("equilibrium-d", EQUILIBRIUM, "gauss1", **EVEN),
+    vectors("equilibrium-e", EQUILIBRIUM, "gauss3", **EVEN, seed=1),
+    vectors("equilibrium-f", EQUILIBRIUM, "tilted", **EVEN, loss="non-saturating", seed=2),
+    images("healthy-fashion", HEALTHY, "fashion8c", seed=11),
+    images("healthy-least-squares", HEALTHY, "fashion8c", loss="least-squares", seed=12),
+    images("healthy-dcgan", HEALTHY, "fashion8c", preset="dcgan", seed=13),
+    images("healthy-mnist", HEALTHY, "mnist8c", g_channels=24, d_channels=24, seed=14),
+    images("healthy-hinge", HEALTHY, "mnist8c", loss="hinge", d_norm="spectral", g_lr=1e-3, d_lr=4e-3, seed=15),
+    images("healthy-classes", HEALTHY, "mnist8c", conditional=True, seed=16),
+    images("healthy-r3gan", HEALTHY, "mnist8c", **R3GAN, seed=17),
+    images("healthy-fashion16", HEALTHY, "fashion16c", seed=18),
+    images("healthy-mnist16", HEALTHY, "mnist16", preset="dcgan", seed=19),
+    images("healthy-tinted", HEALTHY, "tinted8b", prior="uniform", seed=20),
+    vectors("healthy-ring", HEALTHY, "ring", kimg=240, snapshot_kimg=30, loss="non-saturating", seed=21),
+    vectors("healthy-grid", HEALTHY, "grid", kimg=240, snapshot_kimg=30, r1_gamma=1.0, r2_gamma=1.0, seed=22),
+    vectors("healthy-circles", HEALTHY, "circles", seed=23),
+    vectors("healthy-swiss", HEALTHY, "swiss", seed=24),
+    vectors("healthy-curve", HEALTHY, "curve", loss="least-squares", seed=25),
+    vectors("healthy-blobs", HEALTHY, "blobs5", seed=26),
+    vectors("healthy-five", HEALTHY, "five", prior="uniform", seed=27),
+    vectors("healthy-corners", HEALTHY, "corners", g_channels=96, seed=28),
+    vectors("healthy-wide", HEALTHY, "wide7", z_dim=16, seed=29),
+    vectors("healthy-diabetes", HEALTHY, "diabetes", loss="non-saturating", batch_size=64, seed=30),
 )  # fmt: skip
 SETS: Mapping[str, Sequence[Case]] = {"tuning": TUNING, "study": STUDY}

@@ -1,4 +1,4 @@
-"""NDB: how many bins of the data hold another share of fakes than of reals (Richardson & Weiss 2018).
+"""NDB: bins of the data that hold another share of fakes than of reals (Richardson & Weiss 2018), or hardly any.
 
 Knows no extractors and no samples: it compares counts. Bins are k-means clusters of training samples.
 """
@@ -14,6 +14,7 @@ from models.clusters import Indices
 NUM_BINS = 100
 ROWS_PER_BIN = 20  # of reals, so that a bin's share can be told: fewer bins where the reals are few
 SIGNIFICANT = 1.959964  # two-sided at 5 %
+SCARCE = 0.2  # a bin whose fakes are a smaller part of what its reals would be is left out
 
 
 class BinTest(NamedTuple):
@@ -53,3 +54,13 @@ def compare_bins(fake: Indices, real: Indices, num_bins: int) -> BinTest:
     chi2 = float(((counts[:, filled] - expected) ** 2 / expected).sum())
     p_value = float(chdtrc(max(1, filled.sum() - 1), chi2))
     return BinTest(share_of(int(differ.sum()), num_bins), p_value, num_bins)
+
+
+def share_left_out(fake: Indices, real: Indices, num_bins: int) -> float:
+    """The share of reals, by their bins [N], whose bin holds less than a fifth as large a share of the fakes' [M].
+
+    About 0 for a perfect generator where bins are filled, and 1/2 for one that never makes half of the modes. Unlike
+    NDB it does not grow with the numbers of samples, and unlike coverage it does not ask that samples look real.
+    """
+    fakes, reals = (np.bincount(side, minlength=num_bins) / len(side) for side in (fake, real))
+    return float(reals[fakes < SCARCE * reals].sum())

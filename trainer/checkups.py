@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.bins import ROWS_PER_BIN, share_left_out
 from models.blocks import rows_per_block
+from models.clusters import k_means, nearest_centre
 from models.extractors import Extractor
 from models.latents import draw
 from models.neighbours import K_DENSITY, neighbour_scores
@@ -72,6 +74,11 @@ class Examiner:
         return float(np.median(_nearest_two(self._known, self._known, apart_from_itself=True)[:, 0]))
 
     @cached_property
+    def _kinds(self) -> Rows:
+        """Centres of the real samples' clusters."""
+        return k_means(self.reference, max(2, len(self.reference) // ROWS_PER_BIN))
+
+    @cached_property
     def _copies_by_chance(self) -> float:
         return _copies(_nearest_two(self._known, self._rows, apart_from_itself=True))
 
@@ -119,9 +126,14 @@ class Examiner:
             duplicates=float((between < DUPLICATE * self._apart).mean()),
             copies=_copies(_nearest_two(rows, self._rows)),
             copies_by_chance=self._copies_by_chance,
+            left_out=self._left_out(features),
             retrained=retrained,
             compared=count,
         )
+
+    def _left_out(self, features: Rows) -> float:
+        real, fake = (nearest_centre(side, self._kinds) for side in (self.reference, features))
+        return share_left_out(fake, real, len(self._kinds))
 
 
 def _waits(state: State) -> bool:

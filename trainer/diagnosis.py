@@ -46,14 +46,12 @@ FAR = 0.15  # coverage below which samples are not near the data yet
 GUESSING = 0.6
 TELLS_APART = 0.8
 
-# Collapse: samples alike; or real-looking ones that leave the data out, while FD does not fall as it does early on.
+# Collapse: samples alike; or plausible ones that leave kinds of data out, while FD does not fall as it does early on.
 COLLAPSED_FOR = 3  # checkups
 ALIKE = 0.8
-LOOKS_REAL = 0.4
-NARROW = 0.2
-PLAUSIBLE = 0.1  # a tenth of samples look real, and hardly a real one is reached (a slow healthy run: .35 and .10)
-UNREACHED = 0.03
-FALLING = 0.6  # FD/Tr over those checkups
+PLAUSIBLE = 0.1  # of samples look real: what is only far from the data has not collapsed
+LEFT_OUT = 0.2  # of the data, each time
+FALLING = 0.6  # the least FD/Tr of those checkups over the least before them
 
 # Memorising: copies beyond chance, which in two dimensions is 1/4.
 COPIED = 0.2
@@ -156,25 +154,31 @@ def _diverged(h: History) -> Verdict | None:
 
 
 def _collapse(h: History) -> Verdict | None:
-    """Samples are of few kinds: all alike, or real-looking ones that leave out most of the data."""
-    recent, shares = h.checkups[-COLLAPSED_FOR:], h.shares[-COLLAPSED_FOR:]
+    """Samples are of few kinds: all alike, or real-looking ones that leave whole kinds of data out."""
+    recent = h.checkups[-COLLAPSED_FOR:]
     if len(recent) < COLLAPSED_FOR:
         return None
     advice = "fewer steps of G for one of D, --r1-gamma, --loss relativistic, a longer z, --augment for small data."
     if all(checkup.duplicates >= ALIKE for checkup in recent):
         evidence = f"{recent[-1].duplicates:.0%} of samples have a near-duplicate among the others."
         return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
-    if shares and shares[-1] < FALLING * shares[0]:
+    if _still_falls(h.shares):
         return None
-    precision, recall, coverage = (
-        mean(getattr(c, name) for c in recent) for name in ("precision", "recall", "coverage")
-    )
-    narrow = precision >= LOOKS_REAL and max(recall, coverage) < NARROW
-    if narrow or (precision >= PLAUSIBLE and recall < UNREACHED):
-        told = f"{precision:.0%} of samples look real, but only {coverage:.0%} of real ones have any near them"
-        evidence = f"{told} and {recall:.1%} lie among them, over {COLLAPSED_FOR} snapshots."
+    left_out = [checkup.left_out for checkup in recent if checkup.left_out is not None]
+    precision = mean(checkup.precision for checkup in recent)
+    if len(left_out) == COLLAPSED_FOR and min(left_out) >= LEFT_OUT and precision >= PLAUSIBLE:
+        evidence = (
+            f"{mean(left_out):.0%} of the data are of kinds that samples leave out, over {COLLAPSED_FOR} snapshots; "
+            f"{precision:.0%} of samples look real."
+        )
         return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
     return None
+
+
+def _still_falls(shares: Sequence[float]) -> bool:
+    """Whether FD/Tr has become much less lately. A collapsed G's goes up and down: the least ones are compared."""
+    before, recent = shares[:-COLLAPSED_FOR] or shares[:1], shares[-COLLAPSED_FOR:]
+    return bool(recent) and min(recent) < FALLING * min(before)
 
 
 def _too_strong(h: History) -> Verdict | None:

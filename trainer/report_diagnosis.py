@@ -91,6 +91,8 @@ def _last(kimg: float, checkup: Checkup) -> str:
         if (bar := _interval(checkup, column))
     ]
     chance = f"{checkup.copies_by_chance:.3f} of training samples are such copies of each other."
+    if checkup.left_out is not None:
+        chance += f" {checkup.left_out:.1%} of real samples are of kinds that generated ones leave out."
     if checkup.retrained is not None:
         chance += f" A D trained anew against this G is right in {checkup.retrained:.1%} of unseen cases."
     head = f"<th>at {about(kimg)} kimg</th><th>share</th><th>95 %</th><th>of {checkup.compared}</th>"

@@ -30,6 +30,8 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         duplicates: share of samples that have a near-duplicate among the others.
         copies: share of samples far nearer to one training sample than to any other.
         copies_by_chance: the same share of training samples among the others.
+        left_out: share of real ones of kinds (k-means clusters) that samples have less than a fifth of; None where that
+            was not measured.
         retrained: held-out accuracy of a fresh D against the frozen G; None where none was trained.
         compared: samples behind these shares, and real ones; 0 where that was not kept.
     """
@@ -41,6 +43,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: float
     copies: float
     copies_by_chance: float
+    left_out: float | None = None
     retrained: float | None = None
     compared: int = 0
 

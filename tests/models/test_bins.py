@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from models.bins import bins_for, compare_bins
+from models.bins import bins_for, compare_bins, share_left_out
 
 
 def drawn(seed, count, shares):
@@ -49,3 +49,14 @@ def test_a_lost_mode_makes_bins_differ():
 def test_few_reals_fill_few_bins():
     """100 bins from 2,000 reals on; 20 reals a bin below."""
     assert [bins_for(count) for count in (10_000, 2000, 1000, 20)] == [100, 100, 50, 2]
+
+
+def test_what_is_left_out_is_the_reals_share_of_those_bins():
+    """A bin is left out below a fifth of its share; more samples of it elsewhere, or more draws, change nothing."""
+    real = np.repeat([0, 1, 2, 3], [40, 30, 20, 10])
+    fake = np.repeat([0, 1, 3], [80, 5, 15])  # none of bin 2, a sixth of bin 1
+    assert share_left_out(fake, real, 4) == pytest.approx(0.5)
+    assert share_left_out(np.repeat(fake, 7), np.repeat(real, 3), 4) == pytest.approx(0.5)
+    assert share_left_out(real, real, 4) == 0
+    assert share_left_out(np.repeat([0, 1, 3], [80, 7, 13]), real, 4) == pytest.approx(0.2)
+    assert share_left_out(np.full(9, 5), real, 6) == pytest.approx(1)

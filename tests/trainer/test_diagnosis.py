@@ -86,7 +86,7 @@ CASES: dict[str, list[Stats]] = {
         share=lambda i: 2.0,
     ),
     TOO_WEAK: a_run(tick=lambda i: {"d_accuracy": 0.5}, checkup=lambda i: {"retrained": 0.97}),
-    COLLAPSE: a_run(checkup=lambda i: {"precision": 0.7, "coverage": 0.1, "recall": 0.05}),
+    COLLAPSE: a_run(checkup=lambda i: {"precision": 0.7, "left_out": 0.45}, share=lambda i: 0.5),
     OSCILLATION: a_run(tick=lambda i: {"d_loss": 1.0 + 0.6 * (-1) ** (i // 2)}),
     MEMORISING: a_run(checkup=lambda i: {"copies": 0.8}),
     EQUILIBRIUM: a_run(tick=lambda i: {"d_accuracy": 0.5}, checkup=lambda i: {"retrained": 0.52}),
@@ -151,8 +151,21 @@ def test_a_d_that_says_one_half_is_no_equilibrium() -> None:
 
 
 def test_poor_samples_are_no_collapse() -> None:
-    """Early samples cover nothing because none looks real."""
-    assert said(a_run(checkup=lambda i: {"precision": 0.02, "coverage": 0.01, "recall": 0.0})) == [TRAINING]
+    """Early samples leave nearly all out because none looks real; and a G that still gains kinds has not lost them."""
+    far = {"precision": 0.02, "coverage": 0.01, "recall": 0.0, "left_out": 0.9}
+    assert said(a_run(checkup=lambda i: far, share=lambda i: 2.0)) == [TRAINING]
+    assert said(a_run(checkup=lambda i: {"left_out": 0.9 - 0.05 * i}, share=lambda i: 0.7**i)) == [TRAINING]
+    assert said(a_run(checkup=lambda i: {"left_out": 0.9 - 0.05 * i}, share=lambda i: 0.9**i)) == [COLLAPSE]
+
+
+def test_samples_that_are_all_alike_are_a_collapse_wherever_they_are() -> None:
+    """Near-duplicates need not look real, nor does it help that FD falls."""
+    assert said(a_run(checkup=lambda i: {"precision": 0.0, "duplicates": 0.9})) == [COLLAPSE]
+
+
+def test_a_run_from_before_kinds_were_counted_is_judged_by_the_rest() -> None:
+    """Its lines say nothing of them."""
+    assert said(a_run(checkup=lambda i: {"precision": 0.7, "coverage": 0.1}, share=lambda i: 0.5)) == [TRAINING]
 
 
 # What is measured.
@@ -210,6 +223,10 @@ def test_what_samples_are_like(examiner: Examiner, tiny: Config) -> None:
     assert (new.duplicates, new.copies, new.retrained) == (0, 0, None)
     assert one.duplicates == 1
     assert one.coverage < 0.1
+    assert new.left_out is not None
+    assert one.left_out is not None
+    assert new.left_out < 0.05
+    assert one.left_out > 0.8
     assert old.copies == 1
     assert max(new.copies_by_chance, old.copies_by_chance) < 0.05
 

@@ -106,7 +106,7 @@ def test_what_comes_from_files_is_escaped(copy: Path) -> None:
 def test_losses_verdicts_and_shares_are_shown(tmp_path: Path) -> None:
     """Of a run of six scored snapshots that ended in a NaN: levels, correlations, the alarm with advice, intervals."""
     checkup = {"precision": 0.9, "recall": 0.7, "coverage": 0.8, "spread": 1.0, "duplicates": 0.0, "copies": 0.01}
-    checkup |= {"copies_by_chance": 0.02, "retrained": 0.625, "compared": 500}
+    checkup |= {"copies_by_chance": 0.02, "retrained": 0.625, "compared": 500, "left_out": 0.125}
     stats: list[dict[str, object]] = []
     for i in range(1, 7):
         stats.append({"kimg": float(i), "d_loss": 1.3, "g_loss": 0.7 + 0.1 * i, "d_real": 0.6, "d_fake": 0.4})
@@ -124,6 +124,7 @@ def test_losses_verdicts_and_shares_are_shown(tmp_path: Path) -> None:
     assert "<b>Try</b>" in alarm
     assert "<th>coverage</th><td>0.800</td><td>0.762 to 0.834</td>" in page  # Clopper & Pearson, 400 of 500
     assert "right in 62.5% of unseen cases" in page
+    assert "12.5% of real samples are of kinds that generated ones leave out" in page
     assert page.count('class="bar fd"') == 6
 
 
