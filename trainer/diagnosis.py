@@ -51,7 +51,7 @@ COLLAPSED_FOR = 3  # checkups
 ALIKE = 0.8
 PLAUSIBLE = 0.1  # of samples look real: what is only far from the data has not collapsed
 LEFT_OUT = 0.2  # of the data, each time
-FALLING = 0.6  # the least FD/Tr of those checkups over the least before them
+FALLING = 0.6  # the least FD/Tr of those checkups over the least before them; without FD, of what is left out
 
 # Memorising: copies beyond chance, which in two dimensions is 1/4.
 COPIED = 0.2
@@ -162,22 +162,22 @@ def _collapse(h: History) -> Verdict | None:
     if all(checkup.duplicates >= ALIKE for checkup in recent):
         evidence = f"{recent[-1].duplicates:.0%} of samples have a near-duplicate among the others."
         return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
-    if _still_falls(h.shares):
+    left_out = [checkup.left_out for checkup in h.checkups if checkup.left_out is not None]
+    now, precision = left_out[-COLLAPSED_FOR:], mean(checkup.precision for checkup in recent)
+    if recent[-1].left_out is None or len(now) < COLLAPSED_FOR or _still_fall(h.shares or left_out):
         return None
-    left_out = [checkup.left_out for checkup in recent if checkup.left_out is not None]
-    precision = mean(checkup.precision for checkup in recent)
-    if len(left_out) == COLLAPSED_FOR and min(left_out) >= LEFT_OUT and precision >= PLAUSIBLE:
+    if min(now) >= LEFT_OUT and precision >= PLAUSIBLE:
         evidence = (
-            f"{mean(left_out):.0%} of the data are of kinds that samples leave out, over {COLLAPSED_FOR} snapshots; "
+            f"{mean(now):.0%} of the data are of kinds that samples leave out, over {COLLAPSED_FOR} snapshots; "
             f"{precision:.0%} of samples look real."
         )
         return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
     return None
 
 
-def _still_falls(shares: Sequence[float]) -> bool:
-    """Whether FD/Tr has become much less lately. A collapsed G's goes up and down: the least ones are compared."""
-    before, recent = shares[:-COLLAPSED_FOR] or shares[:1], shares[-COLLAPSED_FOR:]
+def _still_fall(values: Sequence[float]) -> bool:
+    """Whether they have become much less of late. A collapsed G's go up and down: the least ones are compared."""
+    before, recent = values[:-COLLAPSED_FOR] or values[:1], values[-COLLAPSED_FOR:]
     return bool(recent) and min(recent) < FALLING * min(before)
 
 

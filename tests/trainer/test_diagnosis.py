@@ -158,6 +158,14 @@ def test_poor_samples_are_no_collapse() -> None:
     assert said(a_run(checkup=lambda i: {"left_out": 0.9 - 0.05 * i}, share=lambda i: 0.9**i)) == [COLLAPSE]
 
 
+def test_without_scores_a_collapse_is_told_by_what_is_left_out() -> None:
+    """It stays, or it becomes less: data without an extractor of their own have no FD."""
+    stays, falls = a_run(checkup=lambda i: {"left_out": 0.9 * 0.99**i}), a_run(checkup=lambda i: {"left_out": 0.8**i})
+    stays, falls = ([msgspec.structs.replace(line, score=None) for line in run] for run in (stays, falls))
+    assert said(stays) == [COLLAPSE]
+    assert said(falls[: 6 * 5]) == [TRAINING]
+
+
 def test_samples_that_are_all_alike_are_a_collapse_wherever_they_are() -> None:
     """Near-duplicates need not look real, nor does it help that FD falls."""
     assert said(a_run(checkup=lambda i: {"precision": 0.0, "duplicates": 0.9})) == [COLLAPSE]
