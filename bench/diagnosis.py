@@ -5,7 +5,8 @@
 Every run is `genserve train` as a person gives it, tiny. Thresholds were set on the runs of `--set tuning` alone; those
 of `--set study` differ from them in data, networks or settings. A fault is found if its verdict stands at the run's
 end; a false alarm is any alarm at any time of a healthy run. Runs that are in the folder already are judged and not
-trained again, so `--seconds` cuts the work into pieces.
+trained again, so `--seconds` cuts the work into pieces. That a collapsed run has lost anything is counted without the
+diagnosis: by the labels of the real samples that its own are nearest to.
 """
 
 import argparse
@@ -19,11 +20,23 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from bench.diagnosis_cases import HEALTHY, SETS, Case, data_path
 from bench.machine import describe
 from genserve.cli import main as genserve
-from trainer.diagnosis import diagnose
+from models.bins import SCARCE
+from models.mixtures import GRID, RING
+from trainer.diagnosis import COLLAPSE, diagnose
+from trainer.exporting import load_generator
+from trainer.run_data import load_run_data
+from trainer.run_dir import RunDir
 from trainer.run_records import RunRecord
+from trainer.selection import sample
+from trainer.signatures import signature_of
+
+MODES = {"ring": RING, "grid": GRID}
+NUM_KNOWN, NUM_CLASSIFIED = 6000, 2000  # real samples with labels, generated ones without
 
 
 def train(case: Case, folder: Path) -> RunRecord:
@@ -50,6 +63,31 @@ def alarms(record: RunRecord) -> list[str]:
     return list(given)
 
 
+def kinds_lost(record: RunRecord) -> str | None:
+    """How many of the data's classes or modes a run's last snapshot has less than a fifth of, as "3 of 10"; None where
+    the data have neither. A sample's class is that of the nearest of 6,000 training samples, as they are served.
+    """
+    from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]  # it publishes no types
+
+    run_dir = RunDir(record.path)
+    run = run_dir.read()
+    real = load_run_data(run).split("train")
+    labels = real.labels
+    if labels is None and run.config.data in MODES:
+        labels = (
+            np.square(np.asarray(real.samples)[:, None] - np.array(MODES[run.config.data].centres)).sum(2).argmin(1)
+        )
+    if labels is None:
+        return None
+    G = load_generator(run_dir, run, run_dir.snapshots()[-1])
+    samples = sample(G, signature_of(run.config, run.shape, run.classes), np.arange(NUM_CLASSIFIED))
+    rows = [np.asarray(part, np.float32).reshape(len(part), -1) for part in (real.samples[:NUM_KNOWN], samples)]
+    found = KNeighborsClassifier(1).fit(rows[0], labels[:NUM_KNOWN]).predict(rows[1])
+    counts = [np.bincount(side, minlength=int(labels.max()) + 1) for side in (labels, found)]
+    shares = [count / count.sum() for count in counts]
+    return f"{int((shares[1] < SCARCE * shares[0]).sum())} of {len(shares[0])}"
+
+
 def judge(case: Case, record: RunRecord) -> dict[str, object]:
     """What a run was built for, what was said of it, and whether that is right."""
     said, ever = [verdict.name for verdict in record.verdicts], alarms(record)
@@ -58,6 +96,7 @@ def judge(case: Case, record: RunRecord) -> dict[str, object]:
     return {
         "name": case.name, "expected": case.expected, "data": case.data, "right": right, "said": said, "ever": ever,
         "evidence": [verdict.evidence for verdict in record.verdicts], "kimg": record.kimg,
+        "lost": kinds_lost(record) if case.expected == COLLAPSE else None,
         "first FD/Tr": shares[0] if shares else None, "last FD/Tr": shares[-1] if shares else None,
     }  # fmt: skip
 
@@ -65,8 +104,9 @@ def judge(case: Case, record: RunRecord) -> dict[str, object]:
 def line(row: dict[str, object]) -> str:
     """A run for a person."""
     said, ever = (", ".join(map(str, row[key])) for key in ("said", "ever"))  # type: ignore[call-overload]
+    lost, before = f" (kinds lost: {row['lost']})" if row["lost"] else "", f" (ever: {ever})" if ever else ""
     mark = "right" if row["right"] else "WRONG"
-    return f"{mark}  {row['name']}: built for {row['expected']}; said {said}" + (f" (ever: {ever})" if ever else "")
+    return f"{mark}  {row['name']}: built for {row['expected']}{lost}; said {said}{before}"
 
 
 def summary(rows: Sequence[dict[str, object]]) -> list[str]:

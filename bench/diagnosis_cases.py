@@ -70,8 +70,10 @@ def _table(name: str) -> Arrays:
 def _mixture(centres: NDArray[np.float64], deviation: float, count: int = 20_000) -> Arrays:
     """Equally frequent round Gaussians in as many dimensions as the centres have."""
     random = np.random.RandomState(0)
-    chosen = centres[random.randint(len(centres), size=count)]
-    return {"samples": (chosen + deviation * random.standard_normal(chosen.shape)).astype(np.float32)}
+    labels = random.randint(len(centres), size=count)
+    chosen = centres[labels]
+    samples = (chosen + deviation * random.standard_normal(chosen.shape)).astype(np.float32)
+    return {"samples": samples, "labels": labels}
 
 
 def _made(name: str, count: int = 20_000, **how: object) -> Arrays:
@@ -118,6 +120,8 @@ DATA: Mapping[str, Callable[[], Arrays]] = {
     "tilted": lambda: _mixture(np.array([[-0.5, -0.5], [0.0, 0.0], [0.5, 0.5]]), 0.8),
     "five": lambda: _mixture(np.array([[0.0, 0.0], [2.5, 0.0], [-2.5, 0.0], [0.0, 2.5], [0.0, -2.5]]), 0.4),
     "corners": lambda: _mixture(np.array([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.5, 0.5),
+    "sixteen": lambda: _mixture(np.array([[x, y] for x in (-3.0, -1, 1, 3) for y in (-3.0, -1, 1, 3)]), 0.05),
+    "pair": lambda: _mixture(np.array([[-0.7, 0.0], [0.7, 0.0]]), 0.6),
     "wide7": lambda: _mixture(np.eye(7) * 2.0, 0.7),
 }
 
@@ -152,7 +156,7 @@ R3GAN = {
     "preset": "r3gan", "loss": "relativistic", "d_norm": "none", "r1_gamma": 0.1, "r2_gamma": 0.1, "r1_interval": 1,
     "beta1": 0.0, "g_lr": 1e-3, "d_lr": 1e-3,
 }  # fmt: skip
-EVEN = {"batch_size": 512, "kimg": 1200, "snapshot_kimg": 300, "ema_half_life_kimg": 100, "d_period": 2}
+EVEN = {"batch_size": 512, "kimg": 2400, "snapshot_kimg": 600, "ema_half_life_kimg": 200, "d_period": 2}
 FEW = {
     "batch_size": 16, "d_norm": "none", "r1_gamma": 0.02, "z_dim": 2, "g_channels": 32, "g_lr": 1e-3, "kimg": 64,
     "snapshot_kimg": 16,
@@ -245,12 +249,12 @@ STUDY = (
     vectors("weak-a", TOO_WEAK, "gauss2", d_lr=0.0),
     vectors("weak-b", TOO_WEAK, "grid", d_lr=1e-6),
     images("weak-c", TOO_WEAK, "mnist8b", d_lr=1e-7, seed=1),
-    images("collapse-d", COLLAPSE, "fashion8c", **LONGER, g_lr=8e-3, d_lr=2e-4, d_norm="none", seed=3),
-    vectors("collapse-e", COLLAPSE, "five", g_period=6, seed=2, **FREE),
+    images("collapse-d", COLLAPSE, "fashion8c", **LONGER, g_period=5, d_channels=4, d_hidden=8, d_norm="none", seed=3),
+    vectors("collapse-e", COLLAPSE, "sixteen", g_period=5, seed=2, **FREE),
     vectors("collapse-f", COLLAPSE, "ring", g_period=5, seed=4, **FREE),
     vectors("equilibrium-d", EQUILIBRIUM, "gauss1", **EVEN),
-    vectors("equilibrium-e", EQUILIBRIUM, "gauss3", **EVEN, seed=1),
-    vectors("equilibrium-f", EQUILIBRIUM, "tilted", **EVEN, loss="non-saturating", seed=2),
+    vectors("equilibrium-e", EQUILIBRIUM, "pair", **EVEN, seed=1),
+    vectors("equilibrium-f", EQUILIBRIUM, "tilted", **EVEN, seed=2),
     images("healthy-fashion", HEALTHY, "fashion8c", seed=11),
     images("healthy-least-squares", HEALTHY, "fashion8c", loss="least-squares", seed=12),
     images("healthy-dcgan", HEALTHY, "fashion8c", preset="dcgan", seed=13),
