@@ -58,6 +58,8 @@ class RedisCache:
                 socket_timeout=timeout_seconds,
                 socket_connect_timeout=timeout_seconds,
                 retry=Retry(NoBackoff(), 0),
+                protocol=2,  # in 3 redis-py asks for notifications first, and then hands out connections that are dead
+                driver_info=None,  # nor does a new connection tell its name: a lookup waits for all that
             )
         except ValueError as error:
             raise SettingsError(str(error), field="GENSERVE_REDIS_URL") from error

@@ -49,8 +49,9 @@ TELLS_APART = 0.8
 # Collapse: samples alike; or plausible ones that leave kinds of data out, while FD does not fall as it does early on.
 COLLAPSED_FOR = 3  # checkups
 ALIKE = 0.8
-PLAUSIBLE = 0.1  # of samples look real: what is only far from the data has not collapsed
-LEFT_OUT = 0.2  # of the data, each time
+PLAUSIBLE = 0.1  # of samples look real: what is only far from the data has not collapsed,
+NARROW = 0.25  # unless its variance is below this share of the data's, and not because D lets nothing be learnt
+LEFT_OUT = 0.2  # of the data, on average, and half of that each time
 FALLING = 0.6  # the least FD/Tr of those checkups over the least before them; without FD, of what is left out
 
 # Memorising: copies beyond chance, which in two dimensions is 1/4.
@@ -120,6 +121,11 @@ class History:
         scores = [line.score for line in self.lines if line.score is not None]
         return [score.share for score in scores if score.extractor == scores[-1].extractor]
 
+    @cached_property
+    def accuracy(self) -> float:
+        """D's on held-out samples, the median of late; 1/2 where none was measured."""
+        return median(self.of("d_accuracy")[-LASTING:] or [0.5])
+
     def of(self, column: str) -> list[float]:
         """A column's values, where there are any."""
         return [value for line in self.lines if (value := getattr(line, column)) is not None]
@@ -163,13 +169,15 @@ def _collapse(h: History) -> Verdict | None:
         evidence = f"{recent[-1].duplicates:.0%} of samples have a near-duplicate among the others."
         return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
     left_out = [checkup.left_out for checkup in h.checkups if checkup.left_out is not None]
-    now, precision = left_out[-COLLAPSED_FOR:], mean(checkup.precision for checkup in recent)
+    now = left_out[-COLLAPSED_FOR:]
     if recent[-1].left_out is None or len(now) < COLLAPSED_FOR or _still_fall(h.shares or left_out):
         return None
-    if min(now) >= LEFT_OUT and precision >= PLAUSIBLE:
+    precision, spread = (mean(getattr(checkup, name) for checkup in recent) for name in ("precision", "spread"))
+    narrow = spread <= NARROW and h.accuracy < SURE
+    if mean(now) >= LEFT_OUT and min(now) >= LEFT_OUT / 2 and (precision >= PLAUSIBLE or narrow):
         evidence = (
             f"{mean(now):.0%} of the data are of kinds that samples leave out, over {COLLAPSED_FOR} snapshots; "
-            f"{precision:.0%} of samples look real."
+            f"{precision:.0%} of samples look real, and their variance is {spread:.0%} of the data's."
         )
         return Verdict(name=COLLAPSE, evidence=evidence, advice=advice)
     return None
@@ -186,12 +194,12 @@ def _too_strong(h: History) -> Verdict | None:
 
     Where samples are all alike, that is why they stay.
     """
-    accuracies, pulls = h.of("d_accuracy")[-LASTING:], h.of("pull")[-LASTING:]
-    if len(accuracies) < LASTING or median(accuracies) < SURE:
+    pulls = h.of("pull")[-LASTING:]
+    if len(h.of("d_accuracy")) < LASTING or h.accuracy < SURE:
         return None
     if h.chance and median(h.of("d_loss")[-LASTING:]) > WON * h.chance:
         return None
-    told = f"D tells {median(accuracies):.0%} of unseen samples rightly"
+    told = f"D tells {h.accuracy:.0%} of unseen samples rightly"
     norms = h.of("g_norm")[-LASTING:]
     if norms and median(norms) < STUCK:
         evidence = f"{told}, and the norm of G's gradient is {median(norms):.1g}: no weight moves any more."

@@ -17,7 +17,8 @@ import httpx
 from models.repository import Repository
 from models.testkit import promote_watched, publish_tiny
 from tests.helm.chart import ROOT
-from tests.helm.processes import free_port, program, running
+from tests.helm.processes import program, running
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 SCRAPES = """

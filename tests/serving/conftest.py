@@ -23,6 +23,12 @@ def zoo(tmp_path_factory):
     return repository
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A version that is loaded on demand may take its time."""
+    monkeypatch.setattr("serving.live.PATIENCE_SECONDS", 20.0)
+
+
 @pytest.fixture
 def settings():
     return Settings(default_model="tiny", threads=2, max_images=64, max_queue_images=128)

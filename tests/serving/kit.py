@@ -19,14 +19,17 @@ import redis as redis_client
 
 from serving.app import App
 from serving.speed import Speed
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SERVE = """
 import argparse, sys
+import serving.hub
 from serving.arguments import add_serve_arguments
 from serving.protocol import GuardedProtocol
 from serving.server import serve
+serving.hub.SCRAPE_SECONDS = 10.0  # all workers are asked, however busy the machine is
 for name, value in {limits!r}.items():
     setattr(GuardedProtocol, name, value)
 parser = argparse.ArgumentParser()
@@ -121,12 +124,6 @@ class Log:
         self.unjudged = sorted(str(model.version) for model in loaded if model.verdict is None)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Server:
     """`genserve serve` in a process of its own, on a free port, with other limits of its protocol where given."""
 
@@ -180,7 +177,7 @@ class Server:
 
     def metric(self, line: str) -> float:
         """The value of a series, 0 where it is missing."""
-        text = httpx.get(f"{self.url}/metrics").text
+        text = httpx.get(f"{self.url}/metrics", timeout=20).text
         return next((float(row.rsplit(" ", 1)[1]) for row in text.splitlines() if row.startswith(line + " ")), 0.0)
 
     def terminate(self) -> None:

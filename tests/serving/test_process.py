@@ -14,7 +14,8 @@ from models.repository import Repository
 from models.testkit import promote_tiny
 from serving.errors import SettingsError
 from serving.server import serve
-from tests.serving.kit import Server, closing, free_port
+from tests.ports import free_port
+from tests.serving.kit import Server, closing
 from tests.waiting import wait_until
 
 
@@ -50,7 +51,7 @@ def everything(sock):
 
 def test_sigterm_drains_without_losing_a_request(start):
     """Ready says 503 at once, requests are answered for the drain time, the process exits 0."""
-    server = start(drain_seconds=1.5)
+    server = start(drain_seconds=5)
     statuses, stop = [], threading.Event()
 
     def load():
@@ -127,7 +128,7 @@ def test_a_promotion_under_load_fails_nobody(start, models):
 
 def test_two_servers_share_a_redis_and_survive_its_death(start, redis):
     """What one drew the other has; Redis killed and frozen under requests gives no 5xx and no wrong pixel."""
-    settings = {"redis_url": redis.url, "redis_timeout_seconds": 3.0}
+    settings = {"redis_url": redis.url, "redis_timeout_seconds": 6.0}
     first, second = start(**settings), start(**settings)
     drawn = first.sample(seed=7, num_images=16)
     wait_until(lambda: redis.entries() == 16)  # written after the answer; asked sooner, `second` would draw its own
@@ -208,7 +209,7 @@ def test_hostile_bytes_are_refused_clearly(start, data, status):
 
 def test_slow_senders_are_cut(start):
     """Half a header, first or after an answer, is 408, and silence ends the connection, while others are answered."""
-    server = start(limits={"header_seconds": 0.5})
+    server = start(limits={"header_seconds": 5.0})
     whole = b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n"
     with connect(server) as silent, connect(server) as slow, connect(server) as again:
         slow.sendall(whole[:30])

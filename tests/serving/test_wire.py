@@ -295,8 +295,9 @@ async def test_what_is_under_way_to_a_worker_is_bounded(backend, tmp_path, monke
         await sampler.sample(Order(model, (9,), None, None, True), later())
 
 
-async def test_a_scrape_asks_every_worker_and_waits_for_none_that_sleeps(backend, tmp_path):
+async def test_a_scrape_asks_every_worker_and_waits_for_none_that_sleeps(backend, tmp_path, monkeypatch):
     """What they counted until now is in it; a silent one is shown as it was."""
+    monkeypatch.setattr("serving.hub.SCRAPE_SECONDS", 2.0)
     async with connected(backend, tmp_path, workers=2) as (hub, links):
         for link in links:
             link._metrics.served("tiny", 3)
@@ -308,8 +309,9 @@ async def test_a_scrape_asks_every_worker_and_waits_for_none_that_sleeps(backend
         assert not hub._collects
 
 
-async def test_draining_and_stopping_reach_workers(backend, tmp_path):
+async def test_draining_and_stopping_reach_workers(backend, tmp_path, monkeypatch):
     """Also one that comes up later."""
+    monkeypatch.setattr("serving.remote.REPORT_SECONDS", 600.0)
     async with connected(backend, tmp_path, workers=2) as (hub, links):
         seen = []
         for link in links:

@@ -158,6 +158,14 @@ def test_poor_samples_are_no_collapse() -> None:
     assert said(a_run(checkup=lambda i: {"left_out": 0.9 - 0.05 * i}, share=lambda i: 0.9**i)) == [COLLAPSE]
 
 
+def test_a_few_poor_kinds_are_a_collapse_unless_d_is_sure() -> None:
+    """Of little variance and unlike anything: a weak D lets G make them; from a sure one G learns nothing."""
+    few = {"precision": 0.0, "coverage": 0.0, "left_out": 0.9, "spread": 0.1}
+    runs = [a_run(lambda i, at=at: {"d_accuracy": at}, lambda i: few, lambda i: 2.0) for at in (0.3, 0.99)]  # type: ignore[misc]
+    assert [said(run) for run in runs] == [[COLLAPSE], [TRAINING]]
+    assert said(a_run(checkup=lambda i: {**few, "spread": 0.8}, share=lambda i: 2.0)) == [TRAINING]
+
+
 def test_without_scores_a_collapse_is_told_by_what_is_left_out() -> None:
     """It stays, or it becomes less: data without an extractor of their own have no FD."""
     stays, falls = a_run(checkup=lambda i: {"left_out": 0.9 * 0.99**i}), a_run(checkup=lambda i: {"left_out": 0.8**i})
