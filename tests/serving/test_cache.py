@@ -324,17 +324,19 @@ async def test_a_dead_redis_costs_nothing_and_is_found_again(log):
 
 async def test_a_redis_that_was_restarted_is_asked_anew(log):
     """Connections of before are noticed to be dead: no lookup fails by them."""
-    server = Redis()
-    cache = RedisCache(server.url, timeout_seconds=5, ttl_seconds=60, observer=log)
-    await asyncio.gather(*(cache.get_many([key(i)], IMAGE) for i in range(4)))
-    server.kill()
-    server = await asyncio.to_thread(Redis, server.port)  # the loop goes on, and hears of the ends
-    await cache.put_many({key(1): picture(1)}, IMAGE)
-    for _ in range(5):
-        assert set(await cache.get_many([key(1)], IMAGE)) == {key(1)}
-    assert ("redis", "error") not in {kind for kind, count in log.lookups.items() if count}
-    await cache.close()
-    server.kill()
+    with contextlib.ExitStack() as stack:
+        first = Redis()
+        stack.callback(first.kill)
+        cache = RedisCache(first.url, timeout_seconds=5, ttl_seconds=60, observer=log)
+        await asyncio.gather(*(cache.get_many([key(i)], IMAGE) for i in range(4)))
+        first.kill()
+        second = await asyncio.to_thread(Redis, first.port)  # the loop goes on, and hears of the ends
+        stack.callback(second.kill)
+        await cache.put_many({key(1): picture(1)}, IMAGE)
+        for _ in range(5):
+            assert set(await cache.get_many([key(1)], IMAGE)) == {key(1)}
+        assert not log.lookups.get(("redis", "error"))
+        await cache.close()
 
 
 async def test_a_new_connection_says_nothing_before_its_first_question(redis, log):
