@@ -1,7 +1,7 @@
 """Recipes on Fashion-MNIST, seed by seed: the primers' DCGAN against the default, by FD for images and for seconds.
 
-    python -m bench.recipes [--recipes primers default] [--seeds 0 1 2] [--kimg 300] [--set default:g_lr=1e-3]
-        [--trained NAME=FOLDER ...] [--json FILE]
+    python -m bench.recipes [--recipes primers default] [--seeds 0 1 2] [--kimg 300] [--shorter KIMG ...]
+        [--set default:g_lr=1e-3] [--trained NAME=FOLDER ...] [--json FILE]
 
 Runs of one seed go side by side, one thread each, so that whatever else the machine does reaches all of them. Seconds
 are of the processor, of training alone. Every `--every` thousand images the samples of G and of its average are held
@@ -135,19 +135,23 @@ def begin(recipe: str, config: Config) -> State:
     return state
 
 
-def train(recipe: str, settings: dict[str, object], seed: int, every: float) -> Run:
-    """One training from its first image to its last."""
+def train(recipe: str, settings: dict[str, object], seed: int, every: float, shorter: Sequence[float]) -> list[Run]:
+    """One training from its first image to its last, and the shorter ones that it begins with: without a schedule a
+    training of fewer images is the beginning of a longer one.
+    """
     overrides = {**RECIPES.get(recipe, {}), **settings, "seed": seed, "threads": 1}
     config = make_config(DATA, None, overrides, suited)
+    ends = [kimg for kimg in shorter if config.lr_decay_start >= 1 and kimg < config.kimg]
     torch.set_num_threads(1)
     data = load_dataset(DATA)
     train_split = np.asarray(data.split("train").samples, np.uint8)
     extractor = resolve_extractor(None, data)
-    validation = Measure(extractor, data, "validation")
+    validation, gate = (Measure(extractor, data, split) for split in ("validation", "gate"))
     state, batches = begin(recipe, config), Batches(len(train_split), config)
     points: list[Point] = []
     best: dict[str, tuple[float, Generator]] = {}
     seconds, next_point, d_step = 0.0, every, 0
+    runs: list[Run] = []
     while not state.done:
         began = time.process_time()
         real = Batch(to_tensor(train_split[batches[d_step]]))
@@ -163,9 +167,12 @@ def train(recipe: str, settings: dict[str, object], seed: int, every: float) -> 
             for name, G in networks(state).items():
                 if name not in best or found[name] < best[name][0]:
                     best[name] = found[name], copy.deepcopy(G)
-    gate = Measure(extractor, data, "gate")
-    plain, averaged = (gate(best[name][1], state, NUM_FAKES) for name in ("plain", "averaged"))
-    return Run(recipe, seed, msgspec.to_builtins(config), points, plain, averaged)
+            if state.done or (ends and points[-1].kimg >= ends[0]):
+                length = config.kimg if state.done else ends.pop(0)
+                plain, averaged = (gate(best[name][1], state, NUM_FAKES) for name in ("plain", "averaged"))
+                whole = msgspec.to_builtins(msgspec.structs.replace(config, kimg=length))
+                runs.append(Run(recipe, seed, whole, points.copy(), plain, averaged))
+    return runs
 
 
 def trained(name: str, folder: Path) -> Run:
@@ -199,7 +206,7 @@ def training_seconds(ticks: Sequence[tuple[float, float]], kimg: float) -> float
     return seconds
 
 
-def _train(job: tuple[str, dict[str, object], int, float]) -> Run:
+def _train(job: tuple[str, dict[str, object], int, float, list[float]]) -> list[Run]:
     return train(*job)
 
 
@@ -209,17 +216,20 @@ def networks(state: State) -> dict[str, Generator]:
 
 
 def compare(runs: Sequence[Run]) -> list[str]:
-    """A line for each recipe, and for each one against the primers'."""
+    """A line for each recipe and length, and for each one against the primers'."""
     lines = []
-    by = {name: [run for run in runs if run.recipe == name] for name in dict.fromkeys(run.recipe for run in runs)}
+    by: dict[str, list[Run]] = {}
+    for run in runs:
+        by.setdefault(f"{run.recipe}, {run.settings['kimg']:g} kimg", []).append(run)
+    primers = [run for run in runs if run.recipe == "primers"]
     for name, own in by.items():
         rate = statistics.median(run.points[-1].kimg * 1000 / run.points[-1].seconds for run in own)
         found = {kind: [x for run in own if (x := getattr(run, kind)) is not None] for kind in ("plain", "averaged")}
         parts = [f"{kind} {spread(values)}" for kind, values in found.items() if values]
         lines.append(f"{name}: FD/Tr {', '.join(parts)}; {rate:.0f} images a core-second")
     for name, own in by.items():
-        pairs = [(run, other) for run in own for other in by.get("primers", []) if alike(run, other)]
-        if name == "primers" or not pairs:
+        pairs = [(run, other) for run in own for other in primers if run.recipe != "primers" and alike(run, other)]
+        if not pairs:
             continue
         for kind in ("plain", "averaged"):
             ratios = [run.averaged / getattr(other, kind) for run, other in pairs]
@@ -259,6 +269,9 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=["primers", "default"], help="names; any name with --set")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--kimg", type=float, default=300.0)
+    parser.add_argument(
+        "--shorter", type=float, nargs="*", default=[], help="also of so many, where no schedule forbids it"
+    )
     parser.add_argument("--every", type=float, default=25.0, help="thousands of images between snapshots")
     parser.add_argument("--set", nargs="*", default=[], metavar="RECIPE:FIELD=VALUE", help="change or make a recipe")
     parser.add_argument("--trained", nargs="*", default=[], metavar="NAME=FOLDER", help="runs of `genserve train`")
@@ -286,10 +299,12 @@ def made(args: argparse.Namespace, settings: dict[str, dict[str, object]], runs:
         if not any(run.recipe == name for run in runs):
             yield trained(name, Path(folder))
     for seed in args.seeds:
-        there = {run.recipe for run in runs if run.seed == seed}
-        jobs = [(name, settings[name], seed, args.every) for name in args.recipes if name not in there]
+        there = {(run.recipe, run.settings["kimg"]) for run in runs if run.seed == seed}
+        names = [name for name in args.recipes if (name, settings[name]["kimg"]) not in there]
+        jobs = [(name, settings[name], seed, args.every, sorted(args.shorter)) for name in names]
         with multiprocessing.get_context("spawn").Pool(max(1, len(jobs))) as pool:
-            yield from pool.imap_unordered(_train, jobs)
+            for runs_of_job in pool.imap_unordered(_train, jobs):
+                yield from runs_of_job
 
 
 def parsed(value: str) -> object:
