@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol, cast
 
 import numpy as np
+import structlog
 
 from models.generator import Samples
 from models.latents import ClassIndices, Drawn, Latents
@@ -28,6 +29,8 @@ from serving.jobs import Generated, Job, Part, Ran, Source
 from serving.loop_share import LoopShare
 from serving.schedule import Batch, Deadline, Schedule, Ticket
 from serving.speed import Speed
+
+log = structlog.get_logger("genserve.batcher")
 
 ENGINE_NICENESS = 5
 WORTH_WAKING = 8  # images for each engine, that wake one beside a busy event loop
@@ -226,23 +229,17 @@ class Batcher:
     def _next(self, ran: Ran | None = None, free_since: float = 0.0) -> Batch | None:
         """Hand in what ran, get what is next; None where there is nothing.
 
-        An engine is as fast as it is with everything around its batches: its time counts from when its last batch
-        ended, or from when there was work for it.
+        An engine outlives a fault of the policy: what ran is delivered, and what comes later is tried again.
         """
+        batch = Batch()
         with self._lock:
-            if ran is not None:
-                self.schedule.done(ran.batch)
-                for job, _ in ran.failures:  # what is left of them would run for nobody
-                    self.schedule.remove(job)
-                if ran.parts:
-                    ready = min(job.submitted for job, _, _ in ran.parts)
-                    seconds = ran.ended - max(free_since, ready)
-                    ran.parts[0].job.group.speed.observe(ran.images, max(seconds, 1e-6))
-            batch = (
-                Batch()
-                if self._closed
-                else self.schedule.take(self._clock(), self.schedule.idle_engines - self._asleep)
-            )
+            try:
+                if ran is not None:
+                    self._settle(ran, free_since)
+                if not self._closed:
+                    batch = self.schedule.take(self._clock(), self.schedule.idle_engines - self._asleep)
+            except Exception:
+                log.exception("the batching policy failed")
             if not batch.pieces:
                 self._asleep += 1
         if ran is not None:
@@ -250,6 +247,20 @@ class Batcher:
         if batch.expired:
             self._post(self._expire, batch.expired)
         return batch if batch.pieces else None
+
+    def _settle(self, ran: Ran, free_since: float) -> None:
+        """Book what ran.
+
+        An engine is as fast as it is with everything around its batches: its time counts from when its last batch
+        ended, or from when there was work for it.
+        """
+        self.schedule.done(ran.batch)
+        for job, _ in ran.failures:  # what is left of them would run for nobody
+            self.schedule.remove(job)
+        if ran.parts:
+            ready = min(job.submitted for job, _, _ in ran.parts)
+            seconds = ran.ended - max(free_since, ready)
+            ran.parts[0].job.group.speed.observe(ran.images, max(seconds, 1e-6))
 
     def _run(self, batch: Batch) -> Ran:
         began = self._clock()

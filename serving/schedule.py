@@ -278,7 +278,7 @@ class Schedule:
         alone = self._alone(ticket.group.speed, ticket.images)
         if now + alone > due:
             if self.idle:
-                ticket.group.speed.doubt()
+                ticket.group.speed.doubt((due - now) / alone)
             raise DeadlineExceeded(
                 f"{ticket.images} images take about {alone:.3g} s here, "
                 f"and the time left for the request is {max(0.0, ticket.deadline.at - now):.3g} s"

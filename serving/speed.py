@@ -13,6 +13,7 @@ ANCHORS = (1, 8)  # images of the pseudo-observations
 ANCHOR_WEIGHT = 0.05
 OUTLIER = 2.0  # an observation counts as at most so many times the expectation, and at least its inverse
 DOUBT = 0.9
+MOST_DOUBT = 1 / 64  # of what was measured; below that, work is refused for being impossible
 FLATTEST = 1e-4  # least cost of an image, as a share of a batch's: a GPU's line may be nearly flat
 
 CHUNK_SINGLES = 2.0  # a chunk takes at most the time of so many single images
@@ -43,6 +44,7 @@ class Speed:
         self._ratio_sum = self._ratio_weight = 1.0
         self._sums: list[float] = []
         self._shape = (self.overhead, self.per_image)
+        self._measured: tuple[float, float] | None = None  # the line before it was doubted
         self._forget()
 
     @classmethod
@@ -72,10 +74,15 @@ class Speed:
         """A batch of `images` (>= 1) took `seconds` (> 0)."""
         if self._assumed:  # what was assumed says something about the shape, and nothing about the scale
             self._scale(seconds / self.seconds(images))
-            self._assumed = False
+            self._assumed, self._measured = False, None
             self._forget()
             return
         expected = self.seconds(images)
+        if self._measured is not None and seconds > OUTLIER * expected:  # there was nothing to doubt
+            self.overhead, self.per_image = self._measured
+            self._forget()
+            expected = self.seconds(images)
+        self._measured = None
         seconds = min(max(seconds, expected / OUTLIER), expected * OUTLIER)
         usual = self._shape[0] + self._shape[1] * images
         self._ratio_sum = MEMORY * self._ratio_sum + seconds / usual
@@ -85,17 +92,33 @@ class Speed:
         self._sums = [MEMORY * kept + weight * term for kept, term in zip(self._sums, terms, strict=True)]
         self._fit()
 
-    def doubt(self) -> None:
-        """Expect a little less: work was refused for being too slow while nothing ran that could have told."""
+    def doubt(self, share: float) -> None:
+        """Expect a little less: work was refused for being too slow while nothing ran that could have told.
+
+        Only where enough doubt would let it run: what needs less than 1/64 of the measured time is refused for good, so
+        that no number of such requests makes anybody believe in an engine without end. Chunks stay as they were
+        measured, and the next batch that is as slow as it ever was brings the whole line back.
+
+        Args:
+            share: of the time that is expected now, which the work was allowed; below 1.
+        """
+        measured = self._measured or (self.overhead, self.per_image)
+        doubted = (self.overhead + self.per_image) / (measured[0] + measured[1])
+        if doubted * min(share, DOUBT) < MOST_DOUBT:
+            return
+        self._measured = measured
         self._scale(DOUBT)
-        self._forget()
+        self._restart()
 
     def _forget(self) -> None:
         """Begin again from the line as it is."""
+        self._restart()
+        self._chunk()
+
+    def _restart(self) -> None:
         self._shape = (self.overhead, self.per_image)
         self._ratio_sum, self._ratio_weight = 1.0, 1.0
         self._sums = [0.0] * 5  # weighted sums of 1, n, n^2, t and n t
-        self._chunk()
 
     def _scale(self, by: float) -> None:
         self.overhead *= by

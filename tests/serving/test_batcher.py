@@ -281,3 +281,24 @@ async def test_beside_a_busy_event_loop_an_engine_wakes_for_several_images(log, 
     network.release(1000)
     await asyncio.gather(*tasks)
     two.close()
+
+
+@pytest.mark.parametrize("where", ["observe", "take"])
+async def test_an_engine_outlives_a_fault_of_the_policy(batcher, network, monkeypatch, where):
+    """It raises once, when a batch has ended: that batch is answered, and so is what comes afterwards."""
+    first = await busy(batcher, network)
+    owner = network.speed if where == "observe" else batcher.schedule
+    proper, faults = getattr(owner, where), []
+
+    def faulty(*args):
+        if not faults:
+            faults.append(where)
+            raise ValueError("cannot convert float NaN to integer")
+        return proper(*args)
+
+    monkeypatch.setattr(owner, where, faulty)
+    network.release(1000)
+    async with asyncio.timeout(20):
+        assert float((await first).samples[0, 0]) == 0
+        assert float((await ask(batcher, network, 7)).samples[0, 0]) == 70
+    assert faults == [where]

@@ -188,6 +188,17 @@ def test_what_is_too_much_even_alone_is_a_deadline_exceeded_and_doubted():
     assert queue.waiting == 1
 
 
+def test_no_number_of_hopeless_requests_makes_an_engine_look_faster():
+    """Deadlines that are over, or that no engine could keep: what is measured still decides who is admitted."""
+    queue, network = schedule(), Network(0.0, 0.1)
+    for left in (-1.0, 0.0, 1e-9, 1e-4):
+        for _ in range(2000):
+            with pytest.raises(DeadlineExceeded):
+                put(queue, ticket(1, network, left))
+    with pytest.raises(DeadlineExceeded):
+        put(queue, ticket(1, network, 0.09))
+
+
 def test_what_can_no_longer_be_in_time_is_not_run():
     """The engine was busy for longer than expected; a part that is done already changes nothing."""
     queue, network = schedule(), Network(0.0, 0.1)

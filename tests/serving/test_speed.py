@@ -89,23 +89,53 @@ def test_doubt_ends():
     """An estimate that refuses everything shrinks until something is tried, and what is tried is learned again."""
     speed = taught(0.0, 1.0, [1] * 50)
     for _ in range(20):
-        speed.doubt()
+        speed.doubt(0.2)
+    assert speed.seconds(1) < 0.13
+    taught(0.0, 0.12, [1], prior=speed)
     assert speed.seconds(1) < 0.13
     taught(0.0, 1.0, [1] * 100, prior=speed)
     assert speed.seconds(1) > 0.9
+
+
+def test_who_doubts_without_reason_is_soon_found_out():
+    """Ten thousand refusals leave hundredths of what was measured, and chunks as they were; one batch brings it back."""
+    speed = taught(0.001, 0.001, [1, 8] * 20)
+    before, chunk = speed.seconds(8), speed.chunk
+    for _ in range(10_000):
+        speed.doubt(0.5)
+    assert before / 65 < speed.seconds(8) < before / 30
+    assert speed.chunk == chunk
+    speed.observe(8, before)
+    assert speed.seconds(8) == pytest.approx(before, rel=0.1)
+
+
+@pytest.mark.parametrize("share", [-1.0, 0.0, 1e-9, 0.01])
+def test_the_impossible_makes_nobody_doubt(share):
+    """Work that has a hundredth of the time, or none, would be refused by any sensible estimate."""
+    speed = taught(0.001, 0.001, [1, 8] * 20)
+    before = speed.seconds(8)
+    for _ in range(100):
+        speed.doubt(share)
+    assert speed.seconds(8) == before
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.one_of(st.none(), st.floats(0, 1)),
     st.floats(1e-6, 1),
-    st.lists(st.tuples(st.integers(1, 64), st.floats(1e-6, 100)), max_size=60),
+    st.lists(st.tuples(st.integers(1, 64), st.floats(1e-6, 100), st.integers(0, 2)), max_size=60),
 )
-@example(0.0, 1e-6, [(64, 100.0)] * 30 + [(1, 1e-6)] * 30)
+@example(0.0, 1e-6, [(64, 100.0, 0)] * 30 + [(1, 1e-6, 0)] * 30)
+@example(None, 1e-6, [(1, 1e-6, 2000)] * 3)
 def test_whatever_was_seen_the_line_makes_sense(overhead, per_image, seen):
-    """No batch costs less for having more images, none costs nothing, and a chunk is as long as promised."""
+    """No batch costs less for having more images, none costs nothing, and a chunk is as long as promised.
+
+    However much it was doubted in between.
+    """
     speed = Speed(overhead, per_image)
-    for images, seconds in seen:
+    for images, seconds, doubts in seen:
+        for _ in range(doubts):
+            speed.doubt(0.5)
         speed.observe(images, seconds)
         assert speed.overhead >= 0
         assert speed.per_image > 0
