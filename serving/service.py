@@ -15,7 +15,7 @@ from serving.alarm import Alarm
 from serving.answers import Answer, encode_samples, encode_walk
 from serving.asgi import Headers, Incoming, Reply
 from serving.cache import value_bytes
-from serving.cache_memory import Kept
+from serving.cache_memory import Address, Kept
 from serving.calls import Done, Leave
 from serving.errors import DeadlineExceeded, WrongMediaType
 from serving.formats import MEDIA_TYPES, choose_format
@@ -68,7 +68,7 @@ class Service:
         scrape: what /metrics answers.
         encoders: threads for encoding.
         state: the one thing that changes: whether the server is draining.
-        left_open: words of requests that an image of the stock answered, and the model that they name.
+        left_open: words of requests that an image of the stock answered: what model they name, and which one that was.
     """
 
     settings: Settings
@@ -79,7 +79,7 @@ class Service:
     scrape: Callable[[], Awaitable[bytes]]
     encoders: ThreadPoolExecutor
     state: State = field(default_factory=State)
-    left_open: dict[Hashable, str | None] = field(default_factory=dict)
+    left_open: dict[Hashable, tuple[str | None, Address]] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -91,8 +91,9 @@ class Service:
         if len(request.body) > MAX_KEPT_BODY_BYTES or b"x-request-timeout" in request.headers:
             return None
         words = _words(request)
-        if words in self.left_open:
-            return self._from_stock(self.left_open[words])
+        left_open = self.left_open.get(words)
+        if left_open is not None:
+            return self._from_stock(*left_open)
         kept = self.sampler.find_answer(words)
         if kept is None:
             return None
@@ -117,10 +118,13 @@ class Service:
         answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=None)
         return self.respond(model, drawn, answer, seconds)
 
-    def _from_stock(self, reference: str | None) -> Reply | None:
+    def _from_stock(self, reference: str | None, answered: Address) -> Reply | None:
+        """What was right to ask of one model is checked anew for another: its prior, kind or size may differ."""
         model = self.live.at_hand(reference)
-        drawn = None if model is None else self.sampler.ready(Order(model, (0,), None, None, repeatable=False))
-        if model is None or drawn is None or drawn.png is None:
+        if model is None or model.address != answered:
+            return None
+        drawn = self.sampler.ready(Order(model, (0,), None, None, repeatable=False))
+        if drawn is None or drawn.png is None:  # none of this model's lacks a PNG: nothing is thrown away
             return None
         return self.respond(model, drawn, Answer(drawn.png, MEDIA_TYPES["png"]), 0.0)
 
@@ -145,7 +149,7 @@ class Service:
             if drawn.png is not None and form == "png" and len(request.body) <= MAX_KEPT_BODY_BYTES:
                 if len(self.left_open) >= MAX_LEFT_OPEN:
                     self.left_open.clear()
-                self.left_open[_words(request)] = asked.model
+                self.left_open[_words(request)] = (asked.model, model.address)
             return self._finish(order, drawn, self._encode_now(drawn, order, form), keeping)
 
         return Timed(deadline, partial(self.sampler.begin, order, deadline), answered, done).begin()

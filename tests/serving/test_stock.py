@@ -17,7 +17,7 @@ from serving.loading import load
 from serving.metrics import Metrics
 from serving.schedule import Deadline, Schedule
 from serving.stock import Stock
-from tests.serving.kit import Gated, Log, running, until
+from tests.serving.kit import Gated, Log, field_of, running, until
 
 NEVER = Deadline(1e12)
 
@@ -121,6 +121,37 @@ async def test_a_promotion_empties_the_shelf(two, stocked):
         again = await client.post("/sample", json={"model": "tiny", "seed": int(answer.headers["x-seed"])})
         assert again.content == answer.content
         await until(lambda: stock_of(app, "tiny") >= 4)
+
+
+async def test_a_promotion_has_the_same_words_checked_anew(two, stocked):
+    """What was right to ask of the old champion is wrong of the new one, whether or not there is something in stock."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        for _ in range(2):  # the second by its words
+            assert (await client.post("/sample", json={"prior": "normal"})).headers["x-cache"] == "stock"
+        promote_tiny(two, "tiny", signature=tiny_signature(prior="uniform"))
+        await app.service.live.refresh()
+        await until(lambda: stock_of(app, "tiny") >= 4)
+        answer = await client.post("/sample", json={"prior": "normal"})
+        assert answer.status_code == 400
+        assert field_of(answer) == "prior"
+
+
+async def test_a_promotion_to_vectors_wastes_nothing(two, stocked):
+    """Each answer by the words that an image answered before takes one of the stock, and no more."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        assert (await client.post("/sample", json={})).headers["content-type"] == "image/png"
+        promote_tiny(two, "tiny", signature=tiny_signature(kind="vector"))
+        await app.service.live.refresh()
+        served = 'genserve_stock_served_total{model="tiny"} %d.0'
+        for answers in (2, 3):  # one was an image
+            await until(lambda: stock_of(app, "tiny") >= 4)
+            answer = await client.post("/sample", json={})
+            assert (answer.headers["content-type"], answer.headers["x-cache"]) == ("application/json", "stock")
+            assert served % answers in app.service.metrics.exposition().decode()
 
 
 async def test_vectors_have_a_stock_too(tmp_path, stocked):
