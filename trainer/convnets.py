@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config import Config
-from trainer.network_parts import SLOPE, Discriminator, Generator, stages
+from trainer.network_parts import SLOPE, BatchNorm1d, BatchNorm2d, Discriminator, Generator, stages
 from trainer.regularisers import normalise_spectrally
 
 
@@ -77,14 +77,14 @@ class ConvDiscriminator(Discriminator):
         batch = config.d_norm == "batch"
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
         for a, b in pairwise(widths):
-            norm: list[nn.Module] = [nn.BatchNorm2d(b)] if batch else []
+            norm: list[nn.Module] = [BatchNorm2d(b)] if batch else []
             layers += [nn.Conv2d(a, b, 4, 2, 1, bias=not batch), *norm, nn.LeakyReLU(SLOPE, inplace=True)]
         self.features = nn.Sequential(*layers)
         inputs = widths[-1] * end.height * end.width
         self.hidden = nn.Sequential(
             FlattenChannelsLast(),
             nn.Linear(inputs, config.d_hidden, bias=not batch),
-            *([nn.BatchNorm1d(config.d_hidden)] if batch else []),
+            *([BatchNorm1d(config.d_hidden)] if batch else []),
             nn.LeakyReLU(SLOPE, inplace=True),
         )
         self.head = nn.Linear(config.d_hidden, 1)

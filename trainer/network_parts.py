@@ -1,5 +1,7 @@
 """What all pairs of networks share: their interface, how a shape halves, how classes enter. Knows no single preset."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -65,6 +67,44 @@ class Generator(nn.Module):
 
 class Discriminator(nn.Module):
     """D: images [N, C, H, W] and, if conditional, class_idx [N] int64 -> [N] float32, which the objective reads."""
+
+
+class InParts(nn.Module):
+    """Of a BatchNorm: what it is given may be several batches in a row, each normalised by its own statistics.
+
+    So D's one call for real and generated images does what two calls do, and every other layer sees one large batch.
+    """
+
+    batches = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        normalise = super().forward  # of the BatchNorm
+        if self.batches == 1 or not self.training:
+            whole: Tensor = normalise(x)
+            return whole
+        return torch.cat([normalise(part) for part in x.chunk(self.batches)])
+
+
+class BatchNorm1d(InParts, nn.BatchNorm1d):
+    """[N, C]."""
+
+
+class BatchNorm2d(InParts, nn.BatchNorm2d):
+    """[N, C, H, W]."""
+
+
+@contextmanager
+def in_parts(network: nn.Module, batches: int) -> Iterator[None]:
+    """Within it, a network's BatchNorms take what comes as so many batches of one size."""
+    norms = [module for module in network.modules() if isinstance(module, InParts)]
+    for norm in norms:
+        norm.batches = batches
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.batches = 1
 
 
 def use_channels_last(network: nn.Module) -> None:

@@ -15,7 +15,7 @@ from trainer.distributed import Crew
 from trainer.ema import draw_z, ema_beta, update_ema
 from trainer.finite import require_finite
 from trainer.freezing import frozen, guard
-from trainer.network_parts import use_channels_last
+from trainer.network_parts import in_parts, use_channels_last
 from trainer.networks import make_discriminator, make_generator, place
 from trainer.objectives import make_objective
 from trainer.regularisers import Part, gradient_penalty, zero_centred
@@ -84,6 +84,7 @@ class State:
         use_channels_last(self.D)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False).to(self.crew.device)
         self.G, self.D = place(self.G, self.crew), place(self.D, self.crew)
+        self._synced = any(isinstance(module, nn.SyncBatchNorm) for module in self.D.modules())  # knows no halves
         self.g_optimiser = adam(self.G, config.g_lr, config)
         self.d_optimiser = adam(self.D, config.d_lr, config)
         self.stream = Stream(config.seed, config.batch_size, self.crew)  # of z and of whatever else a step draws
@@ -170,10 +171,11 @@ class State:
         scale = lazily * self.gamma_share
         r1, r2, classes = config.r1_gamma * scale, config.r2_gamma * scale, batch.class_idx
         real, fake, noise = _leaf(batch.images, r1), _leaf(fake, r2), self._draw_noise()
-        if bool(r1) == bool(r2) and config.d_norm != "batch":  # one call: D sees no batches
+        if bool(r1) == bool(r2) and not self._synced:  # one call, D's weights are read and their slopes made once
             twice = None if classes is None else classes.repeat(2)
             both = None if noise is None else noise.repeat(2, 1)
-            real_answers, fake_answers = self._judge(torch.cat([real, fake]), twice, both, exact=bool(r1)).chunk(2)
+            with in_parts(self.D, 2):
+                real_answers, fake_answers = self._judge(torch.cat([real, fake]), twice, both, exact=bool(r1)).chunk(2)
         else:
             with self._autocast():  # one for both: it keeps the weights that it has rounded
                 real_answers = self._judge(real, classes, noise, exact=bool(r1))

@@ -98,7 +98,7 @@ def test_doubt_ends():
 
 
 def test_who_doubts_without_reason_is_soon_found_out():
-    """Ten thousand refusals leave hundredths of what was measured, and chunks as they were; one batch brings it back."""
+    """Ten thousand refusals leave hundredths of what was measured, and chunks as they were. A batch mends it."""
     speed = taught(0.001, 0.001, [1, 8] * 20)
     before, chunk = speed.seconds(8), speed.chunk
     for _ in range(10_000):

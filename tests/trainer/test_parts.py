@@ -17,7 +17,7 @@ from trainer.config import Config, make_config
 from trainer.ema import draw_z, ema_beta, reestimate_statistics, update_ema
 from trainer.finite import Diverged
 from trainer.freezing import frozen
-from trainer.network_parts import stages
+from trainer.network_parts import InParts, in_parts, stages
 from trainer.networks import make_discriminator, make_generator
 from trainer.objectives import OBJECTIVES
 from trainer.pixels import to_tensor, to_uint8
@@ -160,6 +160,29 @@ def test_r1_and_r2_in_one_call_are_those_of_two(tiny: Config) -> None:
     (apart.objective.d_loss(*answers) + sum(penalties)).backward()
     for ours, theirs in zip(both.D.parameters(), apart.D.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_batch_normalisation_in_one_call_is_that_of_two(tiny: Config) -> None:
+    """Real and generated images each by their own statistics: answers, slopes and running statistics are the same."""
+    once = make_discriminator(tiny, SHAPE).train()
+    twice = copy.deepcopy(once)
+    assert [module for module in once.modules() if isinstance(module, InParts)]
+    generator = torch.Generator().manual_seed(3)
+    real, fake = (torch.randn(4, SHAPE[2], *SHAPE[:2], generator=generator) * scale for scale in (0.3, 2.0))
+    with in_parts(once, 2):
+        together = once(torch.cat([real, fake]))
+    apart = torch.cat([twice(real), twice(fake)])
+    torch.testing.assert_close(together, apart)
+    assert not torch.allclose(together, copy.deepcopy(twice)(torch.cat([real, fake])), rtol=1e-2)
+    for answers in (together, apart):
+        OBJECTIVES["non-saturating"]().d_loss(*answers.chunk(2)).backward()
+    for one, other in zip(once.parameters(), twice.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+    for one, other in zip(once.buffers(), twice.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+    once.eval()
+    with in_parts(once, 2):
+        torch.testing.assert_close(once(real), once(torch.cat([real, fake]))[:4])
 
 
 # Numbers that are not finite.
