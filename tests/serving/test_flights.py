@@ -18,8 +18,11 @@ class Works:
         self.cancelled = 0
         self.deadlines: list[Deadline] = []
         self.gate = asyncio.Event()
+        self.full = False
 
     def __call__(self, keys, deadline, done):
+        if self.full:
+            raise ValueError("full")
         return run(self.run(keys, deadline), done)
 
     async def run(self, keys, deadline):
@@ -78,6 +81,46 @@ async def test_work_is_cancelled_only_when_its_last_waiter_leaves(work):
     await until(lambda: work.cancelled == 1 and len(work.started) == 2)
     work.gate.set()
     assert await third == {"a": "A"}
+
+
+async def test_nobody_waits_for_much_more_than_was_asked(work):
+    """One of four keys is joined, one of five is worked on once more; whoever wants it next joins the lesser work."""
+    flights = Flights()
+    tasks = [get(flights, work, *keys) for keys in ("abcd", "ghijk", "b", "h", "h")]
+    await until(lambda: len(work.started) == 3)
+    work.gate.set()
+    assert (await asyncio.gather(*tasks))[2:] == [{"b": "B"}, {"h": "H"}, {"h": "H"}]
+    assert work.started == [list("abcd"), list("ghijk"), ["h"]]
+
+
+async def test_what_only_those_wanted_who_left_is_not_done(work):
+    """The work begins again with what is left, and who comes then joins that."""
+    flights = Flights()
+    first, second, third = get(flights, work, *"abcd"), get(flights, work, *"dx"), get(flights, work, *"bd")
+    await until(lambda: len(work.started) == 2)
+    first.cancel()
+    await until(lambda: len(work.started) == 3)
+    fourth = get(flights, work, *"abd")
+    await until(lambda: len(work.started) == 4)
+    work.gate.set()
+    assert await asyncio.gather(second, third) == [{"d": "D", "x": "X"}, {"b": "B", "d": "D"}]
+    assert await fourth == {"a": "A", "b": "B", "d": "D"}
+    assert work.started == [list("abcd"), ["x"], list("bd"), ["a"]]
+    assert work.cancelled == 1
+
+
+async def test_where_the_rest_finds_no_room_its_waiters_are_told(work):
+    """The error is theirs, and the next caller tries again."""
+    flights = Flights()
+    first, second = get(flights, work, "a", "b"), get(flights, work, "a")
+    await until(lambda: work.started)
+    work.full = True
+    first.cancel()
+    with pytest.raises(ValueError, match="full"):
+        await second
+    work.full = False
+    work.gate.set()
+    assert await get(flights, work, "a", "b") == {"a": "A", "b": "B"}
 
 
 async def test_work_takes_the_latest_deadline_of_its_waiters(work):
