@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -12,6 +11,7 @@ from litestar.exceptions import HTTPException
 from models.repository import Repository, Version
 from serving.asgi import ASGIApp, Receive, Scope, Send
 from serving.backend import create_backend
+from serving.encoding import Encoders
 from serving.known import Known
 from serving.loading import LiveModel
 from serving.metrics import CONTENT_TYPE
@@ -69,7 +69,7 @@ def create_app(
         sampler=backend.sampler,
         metrics=metrics,
         scrape=scrape,
-        encoders=ThreadPoolExecutor(backend.engines, thread_name_prefix="encoder"),
+        encoders=Encoders(backend.engines),
     )
     metrics.ready.set_function(lambda: service.ready)
     metrics.draining.set_function(lambda: service.state.draining)
@@ -131,4 +131,4 @@ async def _lifespan(
         try:
             yield
         finally:
-            service.encoders.shutdown(wait=False, cancel_futures=True)
+            service.encoders.close()

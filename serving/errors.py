@@ -6,10 +6,10 @@ GenserveError
 ├── SlowSender           408      the body did not arrive in time
 ├── TooLarge             413      the body is above the limit
 ├── WrongMediaType       415      the body is not application/json
-├── DeadlineExceeded     504      the request's time is over; its work was not run
+├── DeadlineExceeded     504      the request's time is over; what had not begun is not run
 └── Busy                          try again later: carries retry_after_seconds
     ├── QueueFull        429      the queue is at its bound
-    ├── QueueTooLong     429      what waits already takes longer than the request may
+    ├── QueueTooLong     429      what waits for engines or encoders already takes longer than the request may
     ├── NotReady         503      nothing loaded yet, or the version asked for is being loaded
     └── Overloaded       503      the bodies being answered, or the connections, are at their bound
 """
@@ -56,7 +56,7 @@ class WrongMediaType(GenserveError):
 
 
 class DeadlineExceeded(GenserveError):
-    """The request's time is over; what was still queued was not run."""
+    """The request's time is over; what had not begun is not run."""
 
     status = 504
     title = "Deadline exceeded"
@@ -98,7 +98,7 @@ class QueueFull(Busy):
 
 
 class QueueTooLong(Busy):
-    """The request's time would be over before its images were made, or it would make another one late."""
+    """The request's time would be over before its images were made or encoded, or it would make another one late."""
 
     status: ClassVar[int] = 429
     title = "Queue too long"

@@ -30,7 +30,7 @@ PROBLEMS = {
     "408": "the body did not arrive in time",
     "413": "the body is too large",
     "415": "the body is not application/json",
-    "429": "the queue is full; Retry-After says when to come back",
+    "429": "the queue is full, or too long for the deadline; Retry-After says when to come back",
     "503": "not ready, loading or overloaded; Retry-After says when to come back",
     "504": "the deadline of X-Request-Timeout has passed",
 }
@@ -81,7 +81,7 @@ def _drawing() -> dict[str, Any]:
         "in": "header",
         "required": False,
         "schema": {"type": "number", "exclusiveMinimum": 0},
-        "description": "Seconds; what cannot be answered by then is not run.",
+        "description": "Seconds, for the whole request; what has not begun by then is not run.",
     }
     return {
         "/sample": {

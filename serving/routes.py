@@ -169,7 +169,7 @@ async def _image(service: Service, request: Incoming, asked: str, file: str, que
     if seed > MAX_SEED:
         raise Invalid(f"{seed} is outside 0 .. {MAX_SEED}", field="seed")
     deadline = service.deadline(request)
-    model = await service.live.get(asked)
+    model = await service.within(deadline, service.live.get(asked))
     if model.manifest.kind != "image":
         raise Invalid(f"{model.version} draws {model.manifest.kind}s, which have no {form}", field="format")
     order = order_image(seed, decode_query(query_of(query), ImageQuery), model, form)

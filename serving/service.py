@@ -4,10 +4,9 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from models.errors import Invalid
 from models.repository import Repository
@@ -17,11 +16,12 @@ from serving.asgi import Headers, Incoming, Reply
 from serving.cache import value_bytes
 from serving.cache_memory import Address, Kept
 from serving.calls import Done, Leave
-from serving.errors import DeadlineExceeded, WrongMediaType
+from serving.encoding import Encoders, Place
+from serving.errors import DeadlineExceeded, QueueTooLong, WrongMediaType
 from serving.formats import MEDIA_TYPES, choose_format
 from serving.loading import LiveModel
 from serving.metrics import Metrics
-from serving.orders import Order, order_samples, order_walk
+from serving.orders import LatentOrder, Order, order_samples, order_walk
 from serving.ports import Draws, Models
 from serving.requests import InterpolateRequest, SampleRequest, decode_body
 from serving.sampler import Drawn
@@ -34,6 +34,9 @@ INLINE_BYTES = {"png": 16 * 1024, "npy": 64 * 1024}
 OTHER_INLINE_BYTES = 2 * 1024
 MAX_KEPT_BODY_BYTES = 1024  # of a request that its answer is kept by
 MAX_LEFT_OPEN = 256  # different words of such requests that are known at once
+
+T = TypeVar("T")
+Encode = Callable[[Drawn], Answer]
 
 
 class Keeping(NamedTuple):
@@ -77,7 +80,7 @@ class Service:
     sampler: Draws
     metrics: Metrics
     scrape: Callable[[], Awaitable[bytes]]
-    encoders: ThreadPoolExecutor
+    encoders: Encoders
     state: State = field(default_factory=State)
     left_open: dict[Hashable, tuple[str | None, Address]] = field(default_factory=dict)
 
@@ -106,6 +109,9 @@ class Service:
     async def sample(self, request: Incoming) -> Reply:
         """POST /sample."""
         deadline = self.deadline(request)
+        return await self.within(deadline, self._sample(request, deadline))
+
+    async def _sample(self, request: Incoming, deadline: Deadline) -> Reply:
         asked = decode_body(json_body(request), SampleRequest)
         model = self.live.at_hand(asked.model) or await self.live.get(asked.model)
         kind = model.manifest.kind
@@ -113,10 +119,9 @@ class Service:
         order = order_samples(asked, model, form, max_images=self.settings.max_images)
         if isinstance(order, Order):
             keeping = Keeping(_words(request), asked.model) if self._keeps(request) else None
-            return await self.answer_order(order, form, deadline, keeping)
-        drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
-        answer, seconds = await self._encode(encode_samples, model, drawn, form, truncation=None)
-        return self.respond(model, drawn, answer, seconds)
+            return await self._answer_order(order, form, deadline, keeping)
+        encode = partial(encode_samples, model, form=form, truncation=None)
+        return await self._answer_latents(order, form, deadline, encode)
 
     def _from_stock(self, reference: str | None, answered: Address) -> Reply | None:
         """What was right to ask of one model is checked anew for another: its prior, kind or size may differ."""
@@ -150,21 +155,23 @@ class Service:
                 if len(self.left_open) >= MAX_LEFT_OPEN:
                     self.left_open.clear()
                 self.left_open[_words(request)] = (asked.model, model.address)
-            return self._finish(order, drawn, self._encode_now(drawn, order, form), keeping)
+            encode = partial(encode_samples, model, form=form, truncation=order.truncation)
+            return self._finish(order, drawn, self._encode_now(drawn, form, encode), keeping)
 
         return Timed(deadline, partial(self.sampler.begin, order, deadline), answered, done).begin()
 
     async def interpolate(self, request: Incoming) -> Reply:
         """POST /interpolate."""
         deadline = self.deadline(request)
+        return await self.within(deadline, self._interpolate(request, deadline))
+
+    async def _interpolate(self, request: Incoming, deadline: Deadline) -> Reply:
         asked = decode_body(json_body(request), InterpolateRequest)
         model = await self.live.get(asked.model)
         form = choose_format(asked.format, request.header(b"accept"), operation="walk", kind=model.manifest.kind)
         # Up to 10 ms for the longest walk: too long for the event loop.
         order = await asyncio.to_thread(order_walk, asked, model, form, max_images=self.settings.max_images)
-        drawn = await self.within(deadline, self.sampler.sample_latents(order, deadline))
-        answer, seconds = await self._encode(encode_walk, model, drawn, form, fps=asked.fps)
-        return self.respond(model, drawn, answer, seconds)
+        return await self._answer_latents(order, form, deadline, partial(encode_walk, model, form=form, fps=asked.fps))
 
     async def answer_image(self, order: Order, form: str, deadline: Deadline, etag: str, headers: Headers) -> Reply:
         """The image route: like `sample`, kept by its validator, which covers all that decides it."""
@@ -172,9 +179,10 @@ class Service:
         if kept is not None:
             self.metrics.recalled(order.model.version.name, kept.images)
             return kept.reply
-        return await self.answer_order(order, form, deadline, Keeping(etag, None), headers)
+        keeping = Keeping(etag, None)
+        return await self.within(deadline, self._answer_order(order, form, deadline, keeping, headers))
 
-    async def answer_order(
+    async def _answer_order(
         self, order: Order, form: str, deadline: Deadline, keeping: "Keeping | None", more: Headers | None = None
     ) -> Reply:
         """Samples by seed.
@@ -186,20 +194,52 @@ class Service:
             keeping: how the answer is kept in the local tier, where the client chose its seeds; None for not at all.
             more: headers.
         """
-        model = order.model
-        drawn = await self.within(deadline, self.sampler.sample(order, deadline))
-        if _inline(drawn.samples.nbytes, form):
-            encoded = self._encode_now(drawn, order, form)
-        else:
-            encoded = await self._encode(encode_samples, model, drawn, form, truncation=order.truncation)
+        draw = partial(self.sampler.sample, order, deadline)
+        encode = partial(encode_samples, order.model, form=form, truncation=order.truncation)
+        drawn, encoded = await self._make(order.model, len(order.seeds), form, deadline, draw, encode)
         return self._finish(order, drawn, encoded, keeping, more)
 
-    def _encode_now(self, drawn: Drawn, order: Order, form: str) -> tuple[Answer, float]:
-        """The answer and the seconds that it took, of few bytes."""
+    async def _answer_latents(self, order: LatentOrder, form: str, deadline: Deadline, encode: Encode) -> Reply:
+        draw = partial(self.sampler.sample_latents, order, deadline)
+        drawn, (answer, seconds) = await self._make(order.model, len(order.z), form, deadline, draw, encode)
+        return self.respond(order.model, drawn, answer, seconds)
+
+    async def _make(
+        self,
+        model: LiveModel,
+        images: int,
+        form: str,
+        deadline: Deadline,
+        draw: Callable[[], Awaitable[Drawn]],
+        encode: Encode,
+    ) -> tuple[Drawn, tuple[Answer, float]]:
+        """Samples, and their encoding with the seconds that it took: on a thread where they are not small."""
+        size = images * value_bytes(model.form)
+        if _inline(size, form):
+            drawn = await draw()
+            return drawn, self._encode_now(drawn, form, encode)
+        with self._place(form, images, size, deadline) as place:
+            drawn = await draw()
+            began = time.perf_counter()
+            answer = await place.encode(partial(encode, drawn))
+        seconds = time.perf_counter() - began
+        self.metrics.encoded(seconds)
+        return drawn, (answer, seconds)
+
+    def _place(self, form: str, images: int, size: int, deadline: Deadline) -> Place:
+        """A place in the encoders' queue; images that have none are not drawn."""
+        try:
+            return self.encoders.place(form, size, deadline)
+        except (QueueTooLong, DeadlineExceeded) as error:
+            self.metrics.rejected(images, error.reason)
+            raise
+
+    def _encode_now(self, drawn: Drawn, form: str, encode: Encode) -> tuple[Answer, float]:
+        """The encoding and the seconds that it took, of few bytes."""
         if drawn.png is not None and form == "png":
             return Answer(drawn.png, MEDIA_TYPES[form]), 0.0
         began = time.perf_counter()
-        answer = encode_samples(order.model, drawn, form, truncation=order.truncation)
+        answer = encode(drawn)
         seconds = time.perf_counter() - began
         self.metrics.encoded(seconds)
         return answer, seconds
@@ -238,7 +278,7 @@ class Service:
             raise Invalid("expected a positive number of seconds", field="x-request-timeout")
         return Deadline(time.monotonic() + min(seconds, limit))
 
-    async def within(self, deadline: Deadline, work: Any) -> Any:  # noqa: ANN401 any awaitable
+    async def within(self, deadline: Deadline, work: Awaitable[T]) -> T:
         """The work's result.
 
         Raises:
@@ -276,25 +316,6 @@ class Service:
         if drawn.seeds:
             headers.append((b"x-seed", b"%d" % drawn.seeds[0]))
         return Reply(200, headers, answer.body)
-
-    async def _encode(
-        self,
-        encode: Callable[..., Answer],
-        model: LiveModel,
-        drawn: Drawn,
-        form: str,
-        **options: Any,  # noqa: ANN401 encode's own
-    ) -> tuple[Answer, float]:
-        """The answer and the seconds that it took, on a thread where the samples are not small."""
-        began = time.perf_counter()
-        if _inline(drawn.samples.nbytes, form):
-            answer = encode(model, drawn, form, **options)
-        else:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self.encoders, partial(encode, model, drawn, form, **options))
-        seconds = time.perf_counter() - began
-        self.metrics.encoded(seconds)
-        return answer, seconds
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,6 @@ import shutil
 import signal
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -26,6 +25,7 @@ from serving import interpreter
 from serving.app import App, assemble
 from serving.cache_memory import ByteLRU, MemoryCache
 from serving.channel import connect
+from serving.encoding import Encoders
 from serving.listening import HttpServer, Shares, http_config, loop_factory
 from serving.logs import configure_logging
 from serving.metrics import Metrics
@@ -98,7 +98,6 @@ def _app(task: Task, link: Link, metrics: Metrics) -> App:
         lru = ByteLRU(max_bytes=answers_bytes(settings), ttl_seconds=settings.cache_ttl_seconds)
         metrics.watch_cache(lambda: lru.bytes, lambda: len(lru))
         local = MemoryCache(lru, metrics)
-    encoders = max(1, available_cores() // settings.workers)
     service = Service(
         settings=settings,
         repository=Repository(task.root, trusted=settings.trusted_keys),
@@ -106,7 +105,7 @@ def _app(task: Task, link: Link, metrics: Metrics) -> App:
         sampler=RemoteSampler(link, local),
         metrics=metrics,
         scrape=link.scrape,
-        encoders=ThreadPoolExecutor(encoders, thread_name_prefix="encoder"),
+        encoders=Encoders(max(1, available_cores() // settings.workers)),
     )
     return assemble(service, link.running)
 
