@@ -7,8 +7,10 @@ server or by one that was started before: each image is, byte for byte, what the
 import asyncio
 import collections
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +28,7 @@ from serving.encoders import png
 from serving.loading import load
 from serving.settings import Settings
 from serving.speed import Speed
-from tests.serving.kit import running
+from tests.serving.kit import Server, closing, running
 
 SEEDS = 48  # so that requests overlap
 CLASSES = 4
@@ -64,6 +66,21 @@ servers = st.fixed_dictionaries(
 speeds = st.builds(Speed, st.sampled_from((0.0, 0.002)), st.sampled_from((0.0001, 0.001)))
 
 
+class Watched:
+    """A network that remembers which batches it was given."""
+
+    def __init__(self, network, mixes):
+        self._network, self._mixes = network, mixes
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def generate(self, z, class_idx=None):
+        if len(z) > 1:
+            self._mixes.add((z.tobytes(), None if class_idx is None else class_idx.tobytes()))
+        return self._network.generate(z, class_idx)
+
+
 class Alone:
     """What the networks make of single images, without any server; made once each."""
 
@@ -72,6 +89,7 @@ class Alone:
         self._samples = {}
         self.bodies = {}  # of PNGs that answer alone, by what they are
         self.seen = collections.Counter()
+        self.mixes = set()  # batches of more than one image that servers ran, by their latents and classes
 
     def sample(self, name, seed, class_idx, truncation):
         key = (name, seed, class_idx, truncation)
@@ -97,16 +115,35 @@ def alone(repository):
 
 
 def test_an_images_bytes_depend_on_nothing_else(repository, alone):
-    """Thousands of images in waves of concurrent requests, the later ones over what the earlier ones cached."""
+    """Thousands of batches, none the same, of waves of concurrent requests, the later over what the earlier cached."""
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(servers, speeds, st.lists(st.lists(wishes(), min_size=4, max_size=16), min_size=2, max_size=3))
+    @settings(max_examples=45, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(servers, speeds, st.lists(st.lists(wishes(), min_size=6, max_size=20), min_size=3, max_size=6))
     def check_mixes(server, speed, waves):
         asyncio.run(_check(repository, alone, server, speed, waves))
 
     check_mixes()
-    assert sum(alone.seen.values()) >= 2000
+    assert len(alone.mixes) >= 2000
     assert sum(count > 1 for count in alone.seen.values()) >= 100
+
+
+def test_workers_restarts_and_a_shared_cache_change_no_byte(repository, alone, redis, tmp_path):
+    """The same promise of processes: two workers, then others, which find in Redis what the first ones made."""
+    options = {"default_model": "convolutions", "workers": 2, "cache_bytes": 50_000, "redis_url": redis.url}
+
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(wishes(), min_size=6, max_size=20))
+    def check_mixes(wave):
+        with httpx.Client(base_url=server.url, timeout=20) as client, ThreadPoolExecutor(8) as pool:
+            for wish, answer in zip(wave, pool.map(lambda one: client.post("/sample", json=one), wave), strict=True):
+                assert answer.status_code == 200, answer.text
+                _compare(alone, wish, answer)
+
+    for start in range(2):
+        with closing(Server(repository.root, tmp_path / f"log-{start}", **options)) as server:
+            check_mixes()
+            found = server.metric('genserve_cache_requests_total{result="hit",tier="redis"}')
+    assert found
 
 
 async def _check(repository, alone, server, speed, waves):
@@ -115,7 +152,7 @@ async def _check(repository, alone, server, speed, waves):
 
     def loader(version):  # with another idea of the engines' speed, other batches are made
         model = load(repository, version) if server["restarted"] else alone.models[version.name]
-        return replace(model, speed=speed)
+        return replace(model, speed=speed, generator=Watched(model.generator, alone.mixes))
 
     async with running(create_app(made, repository, loader=loader)) as client:
         for wave in waves:
