@@ -1,16 +1,17 @@
 """Keeps HTTP workers running around one engine's process, and stops them in good order. Knows no requests.
 
-A worker that ends is started again, after a pause that grows while it does not stay up; one that says nothing for
-SILENT_SECONDS hangs, and is killed.
+A worker that ends, or cannot be started, is started again, after a pause that grows while it does not stay up; one that
+says nothing for SILENT_SECONDS hangs, and is killed.
 """
 
 import asyncio
 import contextlib
 import itertools
 import os
+import socket
+import subprocess
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,8 @@ SILENT_SECONDS = 60.0
 LOOK_SECONDS = 5.0
 EXIT_SECONDS = 5.0  # beyond what requests may take
 MAX_Z_BYTES = 65536 * 4  # of one latent, see models.manifest.Signature
+
+Process = subprocess.Popen[bytes]
 
 log = structlog.get_logger("genserve.supervisor")
 
@@ -81,6 +84,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._keepers = [loop.create_task(self._keep(slot)) for slot in range(self._settings.workers)]
         self._keepers.append(loop.create_task(self._watch()))
+        for keeper in self._keepers:
+            keeper.add_done_callback(_tell_fault)
 
     def stop(self, *, force: bool) -> None:
         """Let workers end with their last answers, or at once."""
@@ -104,38 +109,74 @@ class Supervisor:
         os.close(self._shares)
 
     async def _keep(self, slot: int) -> None:
-        """One worker after another, until they shall stop."""
+        """One worker after another, until they shall stop; a slot is not given up, whatever fails."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             began = time.monotonic()
-            status = await self._run(slot)
+            try:
+                outcome: int | Exception = await self._run(slot)
+            except Exception as error:  # no descriptor, process or memory is left, say: that may pass
+                outcome = error
             if self._stopping.is_set():
                 break
-            self._metrics.worker_restarted()
-            log.error("a worker ended and is started again", worker=slot, status=status, pause_seconds=pause)
             if time.monotonic() - began > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
+            self._tell(slot, outcome, pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _tell(self, slot: int, outcome: int | Exception, pause: float) -> None:
+        """That a worker ended unasked, or could not be run."""
+        if isinstance(outcome, int):
+            self._metrics.worker_restarted()
+            log.error("a worker ended and is started again", worker=slot, status=outcome, pause_seconds=pause)
+            return
+        log.error(
+            "a worker could not be run and is tried again",
+            worker=slot,
+            error=repr(outcome),
+            pause_seconds=pause,
+            exc_info=None if isinstance(outcome, OSError) else outcome,  # the machine's fault, not the code's
+        )
 
     async def _run(self, slot: int) -> int:
         """One worker from start to end; its exit status."""
         name = f"worker-{next(self._names)}"
         self.hub.expect(name.encode())
         try:
-            process = await self._start(slot, name)
-            self._processes[slot] = (name, process)
-            status = await process.wait()
-            del self._processes[slot]
+            end, stdin = socket.socketpair()
+            with end:
+                with stdin:
+                    process = self._start(stdin)
+                self._processes[slot] = (name, process)
+                log.info("worker started", worker=slot, pid=process.pid)
+                try:
+                    await _attend(end, self._task(slot, name))
+                    return await asyncio.to_thread(process.wait)  # a moment
+                except BaseException:
+                    process.kill()  # else it would go on beside its successor
+                    raise
+                finally:
+                    del self._processes[slot]
         finally:
             self.hub.ended(name.encode())
             os.pwrite(self._shares, NOBODY, slot * len(NOBODY))
-        return status
 
-    async def _start(self, slot: int, name: str) -> Process:
-        """A fresh interpreter, not a fork: this process has threads."""
-        task = Task(
+    def _start(self, stdin: socket.socket) -> Process:
+        """A fresh interpreter, not a fork: this process has threads.
+
+        Not by the event loop: uvloop's keeps up to four descriptors of each start that fails for want of one.
+        """
+        return subprocess.Popen(  # noqa: S603 our own command
+            COMMAND,
+            stdin=stdin.fileno(),
+            pass_fds=(self._listening, self._shares),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+        )
+
+    def _task(self, slot: int, name: str) -> Task:
+        return Task(
             name=name,
             slot=slot,
             address=self._address,
@@ -145,16 +186,6 @@ class Supervisor:
             root=str(self._repository.root.resolve()),
             settings=self._settings,
         )
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            stdin=PIPE,
-            pass_fds=(self._listening, self._shares),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
-        )
-        assert process.stdin is not None  # noqa: S101 for the type checker: it is a PIPE
-        process.stdin.write(msgspec.json.encode(task) + b"\n")
-        log.info("worker started", worker=slot, pid=process.pid)
-        return process
 
     async def _watch(self) -> None:
         """Kill workers that hang, unless it was this process that slept."""
@@ -173,3 +204,18 @@ class Supervisor:
     def _kill(self) -> None:
         for _, process in self._processes.values():
             process.kill()
+
+
+async def _attend(end: socket.socket, task: Task) -> None:
+    """Hand a worker its task over its standard input, and wait until that is closed, which only its end does."""
+    end.setblocking(False)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(ConnectionError):  # it ended before it had read everything
+        await loop.sock_sendall(end, msgspec.json.encode(task) + b"\n")
+        await loop.sock_recv(end, 1)
+
+
+def _tell_fault(keeper: "asyncio.Task[None]") -> None:
+    """Keepers end without a fault, when all shall stop; one that did not is missing from now on."""
+    if not keeper.cancelled() and (fault := keeper.exception()) is not None:
+        log.error("workers are no longer kept as they should be: restart the server", exc_info=fault)

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -64,6 +65,10 @@ def start(tmp_path):
 
 def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def open_files(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def connections(pid, port):
@@ -249,6 +254,26 @@ def test_a_killed_worker_breaks_its_own_connections_only_and_is_started_again(st
     assert all(what[0] == "broken" for what in broken)
     assert victim not in serving_workers(server)
     assert server.metric(series) >= before + 100
+
+
+def test_workers_come_back_once_the_machine_can_start_them_again(start):
+    """All of them died while too few descriptors were left: tried again, with no descriptor lost at each failure."""
+    server = start()
+    before = open_files(server.process.pid)
+    limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    few = before - 2 * WORKERS + 3  # each worker that dies gives two back, and a start needs four
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (few, limits[1]))
+    for pid in serving_workers(server):
+        os.kill(pid, signal.SIGKILL)
+    failed = "a worker could not be run and is tried again"
+    wait_until(lambda: server.log.read_text().count(failed) > 2 * WORKERS)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+    wait_until(lambda: server.metric("genserve_workers") == WORKERS)
+    assert server.sample(seed=1).status_code == 200
+    wait_until(lambda: open_files(server.process.pid) == before)
+    server.terminate()
+    assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_sigterm_drains_without_losing_a_request(start):
