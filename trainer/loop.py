@@ -137,6 +137,7 @@ class Trainer:
 
     def _tick(self) -> None:
         """Means since the last tick, and a look at D, which changes nothing."""
+        self.state.lookout.settle()
         if self.meter.counting:
             began = time.monotonic()
             self._record(self.watch.tick(self.meter.report(self._kimg)))
@@ -151,7 +152,7 @@ class Trainer:
         reestimate_statistics(G_ema, signature, state.config.batch_size, state.config.precision)
         samples = None if self.scorer is None else sample(G_ema, signature, self.scorer.seeds)
         if samples is not None:
-            require_sane_samples(state.step, samples)
+            require_sane_samples(state.step, G_ema.reach(samples))
         self.run_dir.save_snapshot(self._kimg, G_ema.state_dict())
         if (picture := _picture(G_ema, signature)) is not None:
             replace_file(self.run_dir.grid_path(self._kimg), png.encode(picture, level=9))
@@ -181,6 +182,7 @@ class Trainer:
         self.run_dir.save_checkpoint(self.state.state_dict())
 
     def _require_finite(self) -> None:
+        self.state.lookout.settle()
         require_finite_weights(self.state.step, self.state.G, self.state.D, self.state.G_ema)
 
 

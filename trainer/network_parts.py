@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import Invalid
+from models.splits import Samples
 from models.standardising import Standardisation
 from trainer.pixels import post_process
 
@@ -63,6 +64,10 @@ class Generator(nn.Module):
     def finish(self, samples: Tensor) -> Tensor:
         """What is served of what G makes: pixels of images [N, C, H, W], uint8 [N, H, W, C]."""
         return post_process(samples)
+
+    def reach(self, samples: Samples) -> float:
+        """How far what is served reaches, in standard deviations of the data; 0 of pixels, which are bounded."""
+        return 0.0
 
 
 class Discriminator(nn.Module):

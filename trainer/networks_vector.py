@@ -16,6 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from models.splits import Samples
 from models.standardising import Standardisation
 from trainer.config import Config
 from trainer.network_parts import Discriminator, Generator
@@ -56,6 +57,11 @@ class MlpGenerator(Generator):
     def finish(self, samples: Tensor) -> Tensor:  # [N, d] in standard units -> [N, d] in the data's
         """What is served: models.standardising.Standardisation.undo."""
         return samples * self.scale + self.mean
+
+    def reach(self, samples: Samples) -> float:
+        """See Generator.reach."""
+        standard = (samples - self.mean.numpy(force=True)) / self.scale.numpy(force=True)
+        return float(abs(standard).max())
 
 
 class MlpDiscriminator(Discriminator):

@@ -13,7 +13,7 @@ from trainer.augment import augment
 from trainer.config import Config
 from trainer.distributed import Crew
 from trainer.ema import draw_z, ema_beta, update_ema
-from trainer.finite import require_finite
+from trainer.finite import STEPS_BETWEEN_LOOKS, Lookout, Seen
 from trainer.freezing import frozen, guard
 from trainer.network_parts import in_parts, use_channels_last
 from trainer.networks import make_discriminator, make_generator, place
@@ -87,6 +87,7 @@ class State:
         self._synced = any(isinstance(module, nn.SyncBatchNorm) for module in self.D.modules())  # knows no halves
         self.g_optimiser = adam(self.G, config.g_lr, config)
         self.d_optimiser = adam(self.D, config.d_lr, config)
+        self.lookout = Lookout(1 if self.crew.device.type == "cpu" else STEPS_BETWEEN_LOOKS)
         self.stream = Stream(config.seed, config.batch_size, self.crew)  # of z and of whatever else a step draws
         self.step = 0  # of either network
         self.num_images = 0  # real ones shown to D
@@ -105,7 +106,7 @@ class State:
         """One step of D on real images and as many generated ones of the same classes, G frozen.
 
         Raises:
-            Diverged: a value is not finite; D is as it was before.
+            Diverged: a value is not finite, perhaps some steps ago (trainer.finite); D is as it was before.
         """
         self._schedule(self.d_optimiser, self.config.d_lr)
         with frozen(self.G):
@@ -122,7 +123,7 @@ class State:
         """One step of G with D frozen, and of the average; real images for objectives that pair, classes for G.
 
         Raises:
-            Diverged: a value is not finite; G is as it was before.
+            Diverged: a value is not finite, perhaps some steps ago (trainer.finite); G is as it was before.
         """
         config = self.config
         self._schedule(self.g_optimiser, config.g_lr)
@@ -245,7 +246,9 @@ class State:
         gradients = [p.grad for p in player.parameters() if p.grad is not None]
         (loss, *means), faulty = self.crew.average(gradients, [objective.detach(), *told])
         norm = torch.nn.utils.get_total_norm(gradients)
-        require_finite(self.step, player, other, loss, norm, faulty)
+        stop = self.lookout.see(Seen(self.step, player, other, loss, norm, faulty))
+        if stop is not None:
+            optimiser.found_inf = stop  # type: ignore[attr-defined]  # what torch's gradient scaler sets, too
         optimiser.step()
         return *means, norm
 

@@ -12,11 +12,12 @@ import torch
 from genserve.cli import main
 from models.datasets import load_dataset
 from models.extractors import resolve_extractor
+from models.standardising import standardisation
 from tests.trainer.conftest import SHAPE
 from tests.trainer.test_runs import equal
 from trainer import checkups, retraining, watching
 from trainer.checkups import Examiner
-from trainer.config import Config
+from trainer.config import Config, make_config
 from trainer.diagnosis import (
     COLLAPSE,
     DIVERGED,
@@ -32,6 +33,7 @@ from trainer.diagnosis import (
 from trainer.finite import Diverged, require_sane_samples
 from trainer.loop import Trainer
 from trainer.network_parts import Generator
+from trainer.networks import make_generator
 from trainer.progress import Meter
 from trainer.recipes import recipe
 from trainer.retraining import Reals, accuracy, retrained_accuracy
@@ -293,12 +295,15 @@ def test_the_diagnosis_changes_no_bit(
 
 
 def test_samples_beyond_measure_are_a_divergence() -> None:
-    """Vectors so large that no distance can be computed; pixels are always fine."""
-    require_sane_samples(7, np.full((4, 2), 1e9, np.float32))
-    require_sane_samples(7, images(3))
+    """Vectors so far from the data that no distance can be computed; pixels are always fine, and so is large data."""
+    G = make_generator(make_config("ring", None, {}), (2,))
     for value in (1e20, np.inf, np.nan):
         with pytest.raises(Diverged, match="step 7: samples of G reach"):
-            require_sane_samples(7, np.full((4, 2), value, np.float32))
+            require_sane_samples(7, G.reach(np.full((4, 2), value, np.float32)))
+    require_sane_samples(7, G.reach(np.full((4, 2), 1e9, np.float32)))
+    G.adopt(standardisation(np.float32([[1.7e18, 0], [1.8e18, 1]])))
+    require_sane_samples(7, G.reach(np.float32([[1.9e18, 2.0]])))
+    require_sane_samples(7, make_generator(make_config("mnist", None, {}), SHAPE).reach(images(3)))
 
 
 # Short runs, built to have what they are said to have: the short form of bench/diagnosis.py.
