@@ -91,6 +91,11 @@ def short_name(provider: str) -> str:
     return next((short for short, full in PROVIDERS.items() if full == provider), provider)
 
 
+def on_processor(provider: str) -> bool:
+    """Whether a provider computes on the processor: its own, and OpenVINO's with the device that it is given here."""
+    return provider == CPU_PROVIDER or provider_options(provider).get("device_type") == "CPU"
+
+
 def default_providers() -> tuple[str, ...]:
     """What this ONNX Runtime was installed for, the GPU or OpenVINO, and then the processor."""
     return tuple(name for name in (CUDA_PROVIDER, OPENVINO_PROVIDER, CPU_PROVIDER) if name in available_providers())

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from models.probing import used_provider
 from models.repository import Repository, Version
-from models.runtime import CPU_PROVIDER, available_cores, default_providers
+from models.runtime import available_cores, default_providers, on_processor
 from serving.answers import encode_samples
 from serving.batcher import Batcher
 from serving.cache_memory import ByteLRU, MemoryCache
@@ -95,14 +96,7 @@ def create_backend(
         allow_unjudged=settings.allow_unjudged,
         poll_seconds=settings.poll_seconds,
     )
-    # One one-thread session serves all engines: 103 % [100, 115] (small) and 100 % [89, 112] (medium) of the speed of
-    # a session for each, in half the memory.
-    engines = settings.threads or available_cores()
-    schedule = Schedule(
-        max_queue_images=settings.max_queue_images,
-        max_batch_images=settings.max_batch_size or (PROCESSOR_BATCH if providers[0] == CPU_PROVIDER else PROVEN_BATCH),
-        engines=engines,
-    )
+    schedule = make_schedule(settings, used_provider(providers))
     batcher = Batcher(schedule, observer=publisher)
     metrics.watch_queue(lambda: schedule.waiting, settings.max_queue_images, lambda: batcher.wait_seconds)
     local, shared = _caches(settings, metrics)
@@ -125,11 +119,28 @@ def create_backend(
         sampler=sampler,
         metrics=metrics,
         publisher=publisher,
-        engines=engines,
+        engines=schedule.engines,
         stock=stock,
         monitor=monitor,
         shadow=shadow,
         inspector=inspector,
+    )
+
+
+def make_schedule(settings: Settings, provider: str) -> Schedule:
+    """Engines and batches as the provider that is really used wants them, where nobody says otherwise.
+
+    One one-thread session serves all engines: 103 % [100, 115] (small) and 100 % [89, 112] (medium) of the speed of a
+    session for each, in half the memory.
+
+    Args:
+        settings: what a person set.
+        provider: its full name.
+    """
+    return Schedule(
+        max_queue_images=settings.max_queue_images,
+        max_batch_images=settings.max_batch_size or (PROCESSOR_BATCH if on_processor(provider) else PROVEN_BATCH),
+        engines=settings.threads or available_cores(),
     )
 
 

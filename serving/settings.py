@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             the GPU first where this ONNX Runtime is built for one, and the processor.
         threads: inference threads, one image batch each; 0 for as many as there are usable cores.
         max_batch_size: images in one call of the network; at most 64, up to which loading proves them independent; None
-            for 8 on processors and 64 elsewhere.
+            for 8 where the provider in use computes on the processor (cpu, openvino) and 64 elsewhere.
         max_images: images in one request; at most max_queue_images.
         max_queue_images: images that may wait for an engine, over all requests.
         max_loaded_versions: versions kept loaded on demand, beside the champions.
