@@ -4,7 +4,7 @@ A data set is named (models.sources), or it is a folder of images, a folder of I
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.errors import DataError
 from models.folder import read_folder
 from models.idx import read_idx
+from models.idx_folder import holds_idx, read_idx_folder
 from models.inventory import MAX_SKIPPED_SHARE, Inventory, Read, complete
 from models.manifest import Kind
 from models.mixtures import Mixture
@@ -25,7 +26,7 @@ from models.stacked import stack
 from models.table import SUFFIXES as TABLES
 from models.table import read_csv
 
-__all__ = ["Dataset", "Split", "load_dataset"]
+__all__ = ["Dataset", "Split", "is_image_folder", "load_dataset"]
 
 NUM_TRAIN, NUM_VALIDATION, NUM_GATE = 55_000, 5_000, 10_000  # of the MNIST family
 NUM_DRAWN = (80_000, 10_000, 10_000)  # of a mixture: independent samples need no grouping
@@ -94,13 +95,19 @@ def load_dataset(
     if spec in sources:
         return _named(spec, sources)
     path = Path(spec)
-    if path.is_dir():
-        if any(path.glob("*-idx3-ubyte*")):
-            return _dataset(spec, _idx_folder(path))
+    if is_image_folder(spec, sources):
         return _dataset(spec, read_folder(path, resolution, max_skipped=max_skipped))
+    if path.is_dir():
+        read, indices = read_idx_folder(path)
+        return _dataset(spec, read, indices=indices)
     if not path.is_file():
         raise DataError(f"{spec!r} is neither a file, a folder, nor one of {', '.join(sources)}", field="data")
     return _dataset(spec, READERS.get(path.suffix.lower(), _idx_file)(path))
+
+
+def is_image_folder(spec: str, sources: Mapping[str, AnySource] = SOURCES) -> bool:
+    """Whether a data set is a folder of images, which alone have sizes of their own, and may be broken one by one."""
+    return spec not in sources and Path(spec).is_dir() and not holds_idx(Path(spec))
 
 
 def _named(name: str, sources: Mapping[str, AnySource]) -> Dataset:
@@ -131,27 +138,6 @@ def _published(name: str, source: Source) -> Dataset:
 
 def _idx_file(path: Path) -> Read:
     return Read(read_idx(path), None, None, Inventory(form="an IDX file"))
-
-
-def _idx_folder(folder: Path) -> Read:
-    """All *-idx3-ubyte files of a folder, in order of their names, with the labels beside them."""
-    image_paths = sorted(folder.glob("*-idx3-ubyte*"))
-    label_paths = [path.with_name(path.name.replace("images-idx3", "labels-idx1")) for path in image_paths]
-    inventory = Inventory(form="IDX files", facts=(f"files: {', '.join(path.name for path in image_paths)}",))
-    images = _joined(image_paths)
-    if not all(label.exists() and label != image for image, label in zip(image_paths, label_paths, strict=True)):
-        return Read(images, None, None, inventory)
-    return Read(images, _joined(label_paths).astype(np.int64), None, inventory)
-
-
-def _joined(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """IDX files end to end; all must hold samples of one shape."""
-    arrays = [read_idx(path) for path in paths]
-    shape = arrays[0].shape[1:]
-    for path, array in zip(paths, arrays, strict=True):
-        if array.shape[1:] != shape:
-            raise DataError(f"{path}: samples are {array.shape[1:]}, those of {paths[0].name} {shape}", field="data")
-    return np.concatenate(arrays)
 
 
 READERS: Mapping[str, Callable[[Path], Read]] = {".npz": read_npz, **dict.fromkeys(TABLES, read_csv)}  # else IDX
