@@ -1,8 +1,9 @@
-"""Which settings make no sense together, and why. Knows no torch."""
+"""Which settings make no sense together or with the data, and why. Knows no torch and no files."""
 
 from typing import TYPE_CHECKING
 
 from models.errors import Invalid
+from models.inventory import MAX_SKIPPED_SHARE
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -29,6 +30,40 @@ def check(config: "Config") -> None:
     if config.loss == "wasserstein" and not config.gp_lambda and config.d_norm != "spectral":
         detail = "wasserstein needs a D of bounded slope, else its score grows without end"
         raise Invalid(f"{detail}: set gp_lambda (10), or d_norm to spectral", field="loss")
+
+
+def check_reading(config: "Config", *, folder: bool) -> None:
+    """Refuse for a new run what only says how a folder of images is read, where its data are none.
+
+    Args:
+        config: of the run.
+        folder: whether its data are a folder of images.
+
+    Raises:
+        Invalid: names the field.
+    """
+    if not folder and config.resolution is not None:
+        raise Invalid(f"only a folder of images is resized, {config.data} is none: leave it out", field="resolution")
+    if not folder and config.max_skipped != MAX_SKIPPED_SHARE:
+        detail = f"only broken files of a folder of images are skipped, {config.data} is none"
+        raise Invalid(f"{detail}: leave it out", field="max_skipped")
+
+
+def check_length(config: "Config", d_steps: int) -> None:
+    """Refuse a new run that is over before G's turn: its length counts what D is shown, and D goes first.
+
+    Args:
+        config: of the run.
+        d_steps: how many steps D's period has.
+
+    Raises:
+        Invalid: names the least kimg.
+    """
+    first = d_steps * config.batch_size  # images; G follows if the run wants one more
+    if config.kimg * 1000 <= first:
+        period = f"D's first period of {d_steps:,} steps takes {first:,} images"
+        mend = f"at least {(first + 1) / 1000:.3f}, or a shorter d_period"
+        raise Invalid(f"{period}, and the run ends before G takes any step: {mend}", field="kimg")
 
 
 def _check_networks(config: "Config") -> None:

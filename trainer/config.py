@@ -33,7 +33,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Args:
         data: as models.datasets.load_dataset takes it.
-        resolution: of a folder of images, in pixels; None lets the images decide.
+        resolution: of a folder of images, in pixels; None lets the images decide. Other data have their own.
         max_skipped: the largest share of a folder's images that may be broken, and are then left out.
         flip: show about half of the images mirrored, left and right exchanged.
         preset: the pair of networks, see trainer.networks; "mlp" is for vectors, the others for images.
@@ -54,7 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         noise_min: narrowest.
         d_norm: of D's layers: "batch" (BatchNorm), "none", or "spectral" (spectral normalisation of every weight).
         batch_size: images.
-        kimg: thousands of real images shown to D in the whole run.
+        kimg: thousands of real images shown to D in the whole run; more than D's first period takes, as G comes next.
         seed: of the weights, the order of the data and every z.
         g_lr: Adam's learning rate for G.
         d_lr: and for D.

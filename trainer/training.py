@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.datasets import Dataset
+from models.datasets import Dataset, is_image_folder
 from models.errors import GenserveError, Invalid
 from models.runtime import available_cores
 from models.sources import SOURCES
 from models.splits import Samples
 from models.standardising import Standardisation, standardisation
 from models.version import code_version
+from trainer.compatibility import check_length, check_reading
 from trainer.config import Config
 from trainer.distributed import Crew, Gone, check_batch, resolve, share_of_threads
 from trainer.loop import Trainer
@@ -36,7 +37,7 @@ from trainer.progress import Meter
 from trainer.retraining import Reals
 from trainer.run_data import load_data
 from trainer.run_dir import Run, RunDir
-from trainer.schedule import Batches
+from trainer.schedule import Batches, period_steps
 from trainer.selection import make_scorer
 from trainer.signatures import classes_of
 from trainer.state import State
@@ -57,11 +58,12 @@ class Shared(NamedTuple):
 
 
 def load_checked(config: Config, crew: Crew | None = None) -> Dataset:
-    """A configuration's data; refuses what its networks, its batches or its processes cannot take."""
+    """A configuration's data; refuses what its networks, its batches or its processes cannot take, or would ignore."""
     data = load_data(config)
+    check_reading(config, folder=is_image_folder(config.data))
     if data.kind == "image":
         stages(*data.shape[:2])
-    Batches(len(data.indices["train"]), config)
+    _check_length(config, data)
     if crew is not None:
         check_fit(config, data.shape, crew)
     if config.tensorboard:
@@ -69,8 +71,20 @@ def load_checked(config: Config, crew: Crew | None = None) -> Dataset:
     return data
 
 
+def _check_length(config: Config, data: Dataset) -> None:
+    """Refuse data that fill no batch, and a run in which G has no turn."""
+    batches = Batches(len(data.indices["train"]), config)
+    check_length(config, period_steps(config.d_period, config, batches))
+
+
 def make_run(config: Config, data: Dataset) -> Run:
-    """A run, the same on any day: device and threads decide the bits, a relative path only holds in one folder."""
+    """A run, the same on any day: device and threads decide the bits, a relative path only holds in one folder.
+
+    Raises:
+        DataError: the training split fills no batch.
+        Invalid: the run would end before G's turn; one training of a sweep may, where the others do not.
+    """
+    _check_length(config, data)
     path = config.data if config.data in SOURCES else str(Path(config.data).resolve())
     return Run(
         config=msgspec.structs.replace(
