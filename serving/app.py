@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from models.repository import Repository, Version
+from models.runtime import available_cores
 from serving.asgi import ASGIApp, Receive, Scope, Send
 from serving.backend import create_backend
 from serving.encoding import Encoders
@@ -69,7 +70,7 @@ def create_app(
         sampler=backend.sampler,
         metrics=metrics,
         scrape=scrape,
-        encoders=Encoders(backend.engines),
+        encoders=Encoders(settings.threads or available_cores()),
     )
     metrics.ready.set_function(lambda: service.ready)
     metrics.draining.set_function(lambda: service.state.draining)

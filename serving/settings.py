@@ -45,7 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         workers: HTTP processes; 1 does everything in one process, more share one process with the engines.
         providers: ONNX Runtime providers by preference: cpu, cuda, tensorrt, openvino, or their full names; none for
             the GPU first where this ONNX Runtime is built for one, and the processor.
-        threads: inference threads, one image batch each; 0 for as many as there are usable cores.
+        threads: inference threads, one image batch each; 0 for as many as there are usable cores, or one where the
+            provider in use is a GPU's.
         max_batch_size: images in one call of the network; at most 64, up to which loading proves them independent; None
             for 8 where the provider in use computes on the processor (cpu, openvino) and 64 elsewhere.
         max_images: images in one request; at most max_queue_images.
