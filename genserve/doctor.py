@@ -66,7 +66,7 @@ def _machine() -> Iterator[_Report]:
     yield _Report("instruction sets", ", ".join(processor.telling_features()) or "none that matter here")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = cgroup_quota()
-    limit = "no control group's quota" if quota is None else f"control group's quota {quota:g}"
+    limit = "no control group's quota" if quota is None else f"control groups' least quota {quota:g}"
     yield _Report("cores", f"{available_cores()} usable (of {os.cpu_count()}; affinity {allowed}; {limit})")
 
 

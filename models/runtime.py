@@ -6,7 +6,7 @@ the other. So exactly one may be installed, and a missing or doubled one is an e
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,10 @@ PROVIDERS = {  # what people call them
     "tensorrt": "TensorrtExecutionProvider",
     "openvino": OPENVINO_PROVIDER,
 }
+
+# Which control groups this process is in, and where all of them are.
+MEMBERSHIP = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
 
 Precision = Literal["f32", "bf16"]  # that a provider may compute float32 networks in; bf16 is OpenVINO's alone
 
@@ -52,22 +56,51 @@ def check_runtime() -> str:
 
 
 def available_cores() -> int:
-    """Cores this process may use: its CPU affinity, cut by the control group's quota, at least 1."""
+    """Cores this process may use: its CPU affinity, cut by its control groups' quota, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota()
     return max(1, min(cores, int(quota))) if quota is not None else cores
 
 
-def cgroup_quota() -> float | None:
-    """Cores granted by control group v2 (cpu.max) or v1 (cpu.cfs_quota_us); None where there is no limit."""
+def cgroup_quota(membership: Path = MEMBERSHIP, mounted: Path = GROUPS) -> float | None:
+    """Cores granted by the control groups that this process is in, and by those around them: the least of their quotas.
+
+    Args:
+        membership: lines like "0::/a.slice/b.service" (version 2) and "4:cpu,cpuacct:/a/b" (version 1).
+        mounted: where the groups are.
+
+    Returns:
+        None where there is no limit.
+    """
+    quotas = [_quota(group) for group in _groups(membership, mounted)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _groups(membership: Path, mounted: Path) -> Iterator[Path]:
+    """Folders of a process's groups, from the root down. A container may see a part of them only, as its root."""
     try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        lines = membership.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        lines = ["0::/", "1:cpu:/"]
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        parts = [] if ".." in path.split("/") else path.strip("/").split("/")  # above a namespace's root
+        tops = [mounted]
+        if controllers:
+            tops = [mounted / "cpu", mounted / controllers] if "cpu" in controllers.split(",") else []
+        for top in tops:
+            yield from (top.joinpath(*parts[:depth]) for depth in range(len(parts) + 1))
+
+
+def _quota(group: Path) -> float | None:
+    """Cores granted by one group, version 2 (cpu.max) or 1 (cpu.cfs_quota_us); None for no limit."""
+    try:
+        limit, period = (group / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        limit = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
-        period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
+        limit = (group / "cpu.cfs_quota_us").read_text()
+        period = (group / "cpu.cfs_period_us").read_text()
         return None if int(limit) <= 0 else int(limit) / int(period)
     except (OSError, ValueError):
         return None

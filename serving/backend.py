@@ -44,7 +44,6 @@ class Backend:
         sampler: draws.
         metrics: where numbers go.
         publisher: tells of what is served.
-        engines: threads that run networks.
         stock: what is made ahead; None for nothing.
         monitor: watches what is made in idle time; None for nobody.
         shadow: tries candidates; None for none.
@@ -55,7 +54,6 @@ class Backend:
     sampler: Sampler
     metrics: Metrics
     publisher: "Publisher"
-    engines: int
     stock: Stock | None
     monitor: Monitor | None
     shadow: Shadow | None
@@ -124,7 +122,6 @@ def create_backend(
         sampler=sampler,
         metrics=metrics,
         publisher=publisher,
-        engines=schedule.engines,
         stock=stock,
         monitor=monitor,
         shadow=shadow,

@@ -31,6 +31,16 @@ def test_all_well_is_zero(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"ok     {subject}: " in shown
 
 
+def test_cores_are_told_with_their_quota(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The quota that decides is the one that is told."""
+    for module in (doctor, runtime):
+        monkeypatch.setattr(module, "cgroup_quota", lambda: 1.5)
+    assert main(["doctor"]) == 0
+    told = next(line for line in capsys.readouterr().out.splitlines() if " cores: " in line)
+    assert " cores: 1 usable" in told
+    assert "control groups' least quota 1.5" in told
+
+
 def test_a_misspelt_setting_is_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Once, though the repository cannot be looked for either."""
     monkeypatch.setenv("GENSERVE_MODELL", "x")

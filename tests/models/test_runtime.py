@@ -2,6 +2,7 @@
 
 import json
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,81 @@ def test_cores_follow_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> Non
     for quota, cores in ((None, 8), (0.5, 1), (1.5, 1), (3.0, 3), (64.0, 8)):
         monkeypatch.setattr(runtime, "cgroup_quota", lambda quota=quota: quota)
         assert runtime.available_cores() == cores
+
+
+def _groups(tmp_path: Path, membership: str, files: dict[str, str]) -> float | None:
+    """The quota of a process in a made-up tree of control groups."""
+    (tmp_path / "membership").write_text(membership)
+    for name, text in files.items():
+        file = tmp_path / "mounted" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return runtime.cgroup_quota(tmp_path / "membership", tmp_path / "mounted")
+
+
+V2 = {
+    "cpu.max": "max 100000\n",
+    "a.slice/cpu.max": "300000 100000\n",
+    "a.slice/b.service/cpu.max": "max 100000\n",
+    "a.slice/c.service/cpu.max": "25000 50000\n",
+    "d.slice/cpu.max": "100000 100000\n",
+}
+V1 = {
+    "cpu/cpu.cfs_quota_us": "-1\n",
+    "cpu/cpu.cfs_period_us": "100000\n",
+    "cpu/pods/cpu.cfs_quota_us": "400000\n",
+    "cpu/pods/cpu.cfs_period_us": "100000\n",
+    "cpu/pods/one/cpu.cfs_quota_us": "75000\n",
+    "cpu/pods/one/cpu.cfs_period_us": "50000\n",
+    "cpuset/pods/one/cpu.cfs_quota_us": "1\n",
+    "cpuset/pods/one/cpu.cfs_period_us": "1\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "quota"),
+    [
+        ("0::/a.slice/b.service\n", V2, 3.0),
+        ("0::/a.slice/c.service\n", V2, 0.5),
+        ("0::/a.slice/c.service/inner\n", V2, 0.5),
+        ("0::/e.slice\n", V2, None),
+        ("0::/\n", V2, None),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/kubepods/pod7\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/../d.slice\n", {**V2, "cpu.max": "200000 100000\n"}, 2.0),
+        ("11:cpuset:/pods/one\n4:cpu,cpuacct:/pods/one\n0::/x\n", V1, 1.5),
+        ("4:cpu,cpuacct:/pods/two:2\n", V1, 4.0),
+        ("4:cpuacct,cpu:/\n", {"cpuacct,cpu/cpu.cfs_quota_us": "50000", "cpuacct,cpu/cpu.cfs_period_us": "50000"}, 1.0),
+        ("4:cpu:/\n", V1, None),
+        ("\n", {}, None),
+    ],
+    ids=[
+        "a slice around it",
+        "its own is less",
+        "without files of its own",
+        "no limit",
+        "the root",
+        "a namespace",
+        "a container that sees its own group as the root",
+        "above a namespace's root",
+        "version 1 beside an empty version 2",
+        "version 1, around it",
+        "version 1, mounted by another name",
+        "version 1, the root",
+        "no groups",
+    ],
+)
+def test_the_least_quota_of_a_process_s_groups_counts(
+    tmp_path: Path, membership: str, files: dict[str, str], quota: float | None
+) -> None:
+    """Its own and those around it, up to the root; others' never."""
+    assert _groups(tmp_path, membership, files) == quota
+
+
+def test_without_a_list_of_groups_the_root_s_quota_counts(tmp_path: Path) -> None:
+    """As in a container that hides /proc."""
+    (tmp_path / "cpu.max").write_text("200000 100000\n")
+    assert runtime.cgroup_quota(tmp_path / "missing", tmp_path) == 2.0
 
 
 def test_openvino_comes_before_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
