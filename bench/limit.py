@@ -8,6 +8,7 @@ within seconds, so a served figure is quoted over the mean of the probes just be
 
 import io
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -101,6 +102,7 @@ def _stepper(model: str, batch_size: int) -> Callable[[], None]:
 
 
 def _session(model: str) -> Any:  # noqa: ANN401 onnxruntime publishes no types
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as in the server
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,5 +1,8 @@
 """Opening a model.onnx: what is refused, and what runs."""
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from models.latents import draw
 from models.lowering import REVISION
 from models.manifest import METADATA_KEY, stamp
 from models.testkit import tiny_model, tiny_signature
+
+ROOT = Path(__file__).parents[2]
 
 
 def _edited(edit: object, data: bytes | None = None) -> bytes:
@@ -34,6 +39,27 @@ def test_images_come_out_as_promised(tmp_path: Path) -> None:
         assert images.shape == (count, 8, 8, 1)
         assert images.dtype == np.uint8
     assert generator.providers == ("CPUExecutionProvider",)
+
+
+def test_nothing_is_told_to_anybody(tmp_path: Path) -> None:
+    """ONNX Runtime would report what runs, and keep an identifier in the user's home: nothing is written there.
+
+    In a process of its own, since it decides when it is loaded; CI's variables would switch it off, too.
+    """
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "model.onnx").write_bytes(tiny_model())
+    code = f"""
+from pathlib import Path
+from models.generator import Generator
+from models.latents import draw
+generator = Generator.from_bytes(Path({str(tmp_path / "model.onnx")!r}).read_bytes())
+print(generator.generate(*draw(generator.signature, range(3))).shape)
+"""
+    env = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    ran = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "(3, 8, 8, 1)"
+    assert not list(home.rglob("*"))
 
 
 def test_vectors_come_out_as_float32() -> None:
