@@ -4,6 +4,7 @@ The score is FD between averaged G's samples and the validation images, in the f
 gives. It has FD's bias for its number of samples: good for ranking snapshots of one run, not for the gate.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from models.datasets import Dataset
 from models.extractors import resolve_extractor
 from models.frechet import frechet_distance, moments
+from models.generator import DTYPES
 from models.latents import draw
 from models.manifest import Signature
 from models.splits import Samples
@@ -23,6 +25,7 @@ from trainer.signals import Score
 NUM_FAKES = 5000
 FIRST_SEED = 2**31  # far from the seeds that people look at
 MIN_REALS = 4  # fewer have no useful covariance
+MAX_BATCH_VALUES = 64 * 64 * 64 * 3  # of samples in one batch: whole ones up to 64 pixels in colour, fewer beyond
 
 
 class Scorer:
@@ -68,12 +71,18 @@ def sample(
 ) -> Samples:
     """What is served of these seeds, of a generator in eval mode, each of its class or of the one it draws.
 
-    uint8 [N, H, W, C], or float32 [N, d] in the data's units.
+    uint8 [N, H, W, C], or float32 [N, d] in the data's units. Large ones are made in smaller batches than `batch_size`,
+    since what G holds of each grows with its extent. They are the same in any batch, but for rounding: of a few pixels
+    in 100,000, by one level.
     """
     drawn = draw(signature, seeds, class_idx=class_idx)
     device = next(G.parameters()).device
+    batch_size = max(1, min(batch_size, MAX_BATCH_VALUES // math.prod(signature.shape)))
     z = torch.split(torch.from_numpy(drawn.z).to(device), batch_size)
     classes: Sequence[Tensor | None] = [None] * len(z)
     if drawn.class_idx is not None:
         classes = torch.split(torch.from_numpy(drawn.class_idx).to(device), batch_size)
-    return np.concatenate([G.finish(G(*part)).cpu().numpy() for part in zip(z, classes, strict=True)])
+    samples: Samples = np.empty((len(seeds), *signature.shape), DTYPES[signature.kind])
+    for rows, part in enumerate(zip(z, classes, strict=True)):
+        samples[rows * batch_size : (rows + 1) * batch_size] = G.finish(G(*part)).cpu().numpy()
+    return samples
