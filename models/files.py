@@ -21,39 +21,42 @@ def replace_file(path: Path, data: bytes) -> None:
         OSError: it could not be written; the old content is still there, and nothing else.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        write_file(temporary, data)
-        os.replace(temporary, path)  # noqa: PTH105 the syscall's own name says what it promises
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with _naming(path):
+        try:
+            write_file(temporary, data)
+            os.replace(temporary, path)  # noqa: PTH105 the syscall's own name says what it promises
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file and wait until it is on disk. Not atomic: for files that no reader can see yet."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        _write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with _naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def append_line(path: Path, line: bytes) -> None:
     """Append one line, first cutting off a line that a killed writer left unfinished. Call it under `lock`."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        content = _read_all(descriptor)
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            os.ftruncate(descriptor, whole)
-        os.lseek(descriptor, whole, os.SEEK_SET)
-        _write_all(descriptor, line + b"\n")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    sync_folder(path.parent)
+    with _naming(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            content = _read_all(descriptor)
+            whole = content.rfind(b"\n") + 1
+            if whole != len(content):
+                os.ftruncate(descriptor, whole)
+            os.lseek(descriptor, whole, os.SEEK_SET)
+            _write_all(descriptor, line + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(path.parent)
 
 
 def read_lines(path: Path) -> list[bytes]:
@@ -95,6 +98,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def told(error: OSError) -> str:
+    """Which file, and what is the matter with it."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
 def pretty_json(value: object) -> bytes:
     """A file's worth of JSON that a person can read: a struct, or what msgspec encodes otherwise."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
@@ -119,6 +127,16 @@ def clear_leftovers(folder: Path) -> None:
             shutil.rmtree(entry)
         elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
             entry.unlink()
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever fails is told of this file: a descriptor's error names none, and a temporary's name says nothing."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -7,7 +7,11 @@ nothing.
 import fcntl
 import itertools
 import os
+import pickletools
 import re
+import struct
+import zipfile
+import zlib
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -25,6 +29,8 @@ from trainer.signals import Score, Stats
 Setting = bool | int | float | str | None
 SNAPSHOT_NAME = re.compile(r"\d+\.\d{3}")
 RunState = Literal["done", "training", "stopped"]
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # how msgspec says that a text is damaged
+BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, IndexError, RuntimeError, ValueError)  # likewise
 
 
 class ClassNames(msgspec.Struct, frozen=True):
@@ -53,6 +59,7 @@ class RunRecord:
     Raises:
         NotFound: there is no run.
         Invalid: config.json or a line of stats.jsonl is damaged.
+        OSError: one of them cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,8 +107,8 @@ class RunRecord:
 
     @property
     def state(self) -> RunState:
-        """Whether all images were shown; if not, whether a process is at it now."""
-        if self.kimg >= float(self.setting("kimg") or 0):
+        """Whether all is on disk that a run ends with; if not, whether a process is at it now."""
+        if self._is_done():
             return "done"
         return "training" if _is_held(self.path / ".lock") else "stopped"
 
@@ -121,6 +128,16 @@ class RunRecord:
         ]
         return sum(parts) + sum(line.snapshot_seconds or 0.0 for line in self.lines) if parts else None
 
+    def _is_done(self) -> bool:
+        """A run's last act is a checkpoint, after its last snapshot; a sweep drops both of a training that is done."""
+        total = float(self.setting("kimg") or 0)
+        if self.kimg < total:
+            return False
+        if not (self.path / "snapshots").exists():
+            return not any(line.fault for line in self.lines)
+        images = checkpoint_images(self.path / "checkpoint.pt")
+        return images is not None and images >= total * 1000
+
     @cached_property
     def export(self) -> ExportRecord | None:
         """The record of the run's own export; None without one, or where it cannot be read."""
@@ -133,6 +150,7 @@ class RunRecord:
 DEFAULTS: dict[str, Any] = {
     field.name: field.default for field in msgspec.structs.fields(Config) if field.default is not msgspec.NODEFAULT
 }
+NUMBERS = {name for name, value in DEFAULTS.items() if isinstance(value, int | float) and not isinstance(value, bool)}
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -146,13 +164,38 @@ def find_runs(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob("config.json"))
 
 
-def _read_config(path: Path) -> RunFile:
+def checkpoint_images(path: Path) -> int | None:
+    """How many images a run had shown at its checkpoint; None where there is none, or a damaged one.
+
+    Found among the names and numbers of torch's file, without torch, and without making anything that it asks for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
-        return msgspec.json.decode((path / "config.json").read_bytes(), type=RunFile)
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            told = [value for code, value, _ in pickletools.genops(archive.read(name)) if "PUT" not in code.name]
+        images = told[told.index("num_images") + 1]
+    except (FileNotFoundError, *BROKEN):
+        return None
+    return images if isinstance(images, int) else None
+
+
+def _read_config(path: Path) -> RunFile:
+    name = path / "config.json"
+    try:
+        file = msgspec.json.decode(name.read_bytes(), type=RunFile)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"{path} holds no run (no config.json)", field="run_dir") from error
-    except msgspec.DecodeError as error:
-        raise Invalid(f"{path / 'config.json'}: {error}", field="run_dir") from error
+    except UNREADABLE as error:
+        raise Invalid(f"{name}: {error}", field="run_dir") from error
+    for setting in sorted(NUMBERS & file.config.keys()):
+        try:
+            msgspec.convert(file.config[setting], float)
+        except (msgspec.ValidationError, OverflowError) as error:
+            raise Invalid(f"{name}: {setting}: {error}", field="run_dir") from error
+    return file
 
 
 def _read_stats(path: Path) -> list[Stats]:
@@ -160,7 +203,7 @@ def _read_stats(path: Path) -> list[Stats]:
     for number, line in enumerate(read_lines(path), 1):
         try:
             lines.append(msgspec.json.decode(line, type=Stats))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Invalid(f"{path} is damaged in line {number}: {error}", field="run_dir") from error
     return lines
 
