@@ -15,12 +15,13 @@ from trainer.arguments import OPTIONS
 from trainer.config import Config, Device, Precision, make_config
 from trainer.distributed import Crew, Gone, assembled
 from trainer.exporting import choose, score_missing, write_export
+from trainer.finite import Diverged
 from trainer.precision import suited as suited_precision
 from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir
 from trainer.sweep import combinations, parse_axis
-from trainer.sweeping import Sweep
-from trainer.training import check_fit, follow, load_checked, make_run, prepare_torch, train_run
+from trainer.sweeping import Sweep, check_trainings
+from trainer.training import follow, load_checked, make_run, prepare_torch, train_run
 
 INTERRUPTED = 130
 SWEEP_SHARE = 0.1  # of the whole run, for each training of a sweep
@@ -81,14 +82,17 @@ def _sweep(args: argparse.Namespace, crew: Crew) -> int:
     kimg = args.sweep_kimg if args.sweep_kimg is not None else config.kimg * SWEEP_SHARE
     short = msgspec.structs.replace(config, kimg=kimg, snapshot_kimg=min(config.snapshot_kimg, kimg / 2))
     data, combined = load_checked(short, crew), combinations(axes, short)
-    for combination in combined:
-        check_fit(combination.config, data.shape, crew)
+    check_trainings(combined, data, crew)
     folder = args.run_dir or _new_folder(config, "sweep-")
     sweep = Sweep(folder, combined, data, config, crew)
     if not sweep.train():
-        print(f"stopped and saved: the same command with --run-dir {sweep.folder} goes on", file=sys.stderr)
+        print(f"stopped and saved: the same command with --run-dir {folder} goes on", file=sys.stderr)
         return INTERRUPTED
     print("\n".join(sweep.lines()))
+    if sweep.best is None:
+        failed = all(found.best.failure for found in sweep.ranks())
+        what = "every training failed" if failed else "no training has a score"
+        raise Diverged(f"{what}: none is the best, and all of {folder} is kept")
     return 0
 
 

@@ -5,7 +5,6 @@ but the best, what takes room (checkpoint, snapshots) is deleted. sweep.json hol
 configuration at full length.
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from models.datasets import Dataset
-from models.errors import DataError, Refused
-from models.files import pretty_json, replace_file
+from models.errors import DataError, Invalid, Refused
+from models.files import clear_leftovers, pretty_json, remove_folder, replace_file
 from trainer.config import Config
 from trainer.distributed import Crew
 from trainer.finite import Diverged
@@ -22,9 +21,34 @@ from trainer.run_dir import Run, RunDir
 from trainer.run_records import RunRecord
 from trainer.selection import MIN_REALS
 from trainer.sweep import Combination, Outcome, Rank, rank
-from trainer.training import make_run, train_run
+from trainer.training import check_fit, make_run, train_run
 
 FAILURE = "failed.txt"  # in the folder of a training that diverged: why
+
+
+def check_trainings(combinations: Sequence[Combination], data: Dataset, crew: Crew) -> None:
+    """Refuse a sweep that could not end, before anything of it is made.
+
+    Args:
+        combinations: that are to be trained.
+        data: of what was swept, which its own networks and batches can take.
+        crew: that is to train them.
+
+    Raises:
+        DataError: the validation split is too small to rank anything.
+        Invalid: names the training that cannot be, and why.
+    """
+    if len(data.indices["validation"]) < MIN_REALS:
+        raise DataError("the validation split is too small to rank trainings by", field="data")
+    for combination in combinations:
+        config = combination.config
+        try:
+            if (config.preset == "mlp") != (data.kind == "vector"):
+                raise Invalid(f"{config.preset} does not make {data.kind}s, which {config.data} holds", field="preset")
+            make_run(config, data)
+            check_fit(config, data.shape, crew)
+        except Invalid as error:
+            raise Invalid(f"{combination.label}: {error.detail}", field="sweep") from error
 
 
 class Sweep:
@@ -32,13 +56,10 @@ class Sweep:
 
     Args:
         folder: of the sweep; what an earlier call finished there is not done again.
-        combinations: to train.
+        combinations: to train, that have passed `check_trainings`.
         data: that all are trained on.
         config: what was swept, at its full length.
         crew: whose first process this is; without it the only one.
-
-    Raises:
-        DataError: the validation split is too small to rank anything.
     """
 
     def __init__(
@@ -49,8 +70,6 @@ class Sweep:
         config: Config,
         crew: Crew | None = None,
     ) -> None:
-        if len(data.indices["validation"]) < MIN_REALS:
-            raise DataError("the validation split is too small to rank trainings by", field="data")
         self.folder, self.combinations, self.data, self.config = folder, combinations, data, config
         self.crew = crew
 
@@ -60,43 +79,46 @@ class Sweep:
         Raises:
             Refused: the folder holds another sweep.
         """
-        for number, combination in enumerate(self.combinations, 1):
+        runs = [self._run(combination) for combination in self.combinations]
+        for number, (combination, run) in enumerate(zip(self.combinations, runs, strict=True), 1):
             print(f"sweep {number}/{len(self.combinations)}: {combination.label}", file=sys.stderr)
-            if not self._train(combination):
+            if not self._train(RunDir(self.folder / combination.label), run):
                 return False
-        ranks = self.ranks()
-        for combination in self.combinations:
-            if combination.label != ranks[0].best.label:
-                _drop_weights(self.folder / combination.label)
-        kept = {"best": ranks[0].best.label, "ranks": [found._asdict() for found in ranks]}
-        replace_file(self.folder / "sweep.json", pretty_json(kept))
-        chosen = next(found for found in self.combinations if found.label == ranks[0].best.label)
-        full = msgspec.structs.replace(self.config, **{**chosen.overrides, "seed": self.config.seed})
-        replace_file(self.folder / "best.json", pretty_json(full))
+        if (best := self.best) is not None:
+            self._keep(best)
         return True
+
+    @property
+    def best(self) -> Outcome | None:
+        """The training that is nearest to the data; None where every one failed, or could not be measured."""
+        first = self.ranks()[0].best
+        return None if first.share is None or first.failure else first
 
     def ranks(self) -> list[Rank]:
         """How the trainings stand, the best first."""
         return rank([self._outcome(combination) for combination in self.combinations])
 
     def lines(self) -> list[str]:
-        """The ranking for a person, and the command that trains the best in full."""
-        ranks = self.ranks()
+        """The ranking for a person, and the command that trains the best in full, where there is one."""
+        ranks, best = self.ranks(), self.best
         width = max(len(found.setting) for found in ranks)
         told = [f"{found.setting:<{width}}  {_told(found)}" for found in ranks]
-        best = ranks[0].best
-        if best.share is None or best.failure:
-            return [*told, "every training failed"]
+        if best is None:
+            return told
         told.append(f"best: {ranks[0].setting}, kept in {self.folder / best.label}; the others' weights are deleted")
         return [*told, f"train it in full ({self.config.kimg:g} kimg): genserve train --config {self.folder}/best.json"]
 
-    def _train(self, combination: Combination) -> bool:
+    def _run(self, combination: Combination) -> Run:
+        """The run of a combination, which is in its folder or can be made there."""
         run_dir, run = RunDir(self.folder / combination.label), make_run(combination.config, self.data)
-        if not (run_dir.path / "config.json").exists():
-            run_dir.create(run)
-        elif other := _different(run_dir.read(), run):
+        if (run_dir.path / "config.json").exists() and (other := _different(run_dir.read(), run)):
             detail = f"{run_dir.path} is a training with another {other}: choose another folder"
             raise Refused(detail, field="run_dir")
+        return run
+
+    def _train(self, run_dir: RunDir, run: Run) -> bool:
+        if not (run_dir.path / "config.json").exists():
+            run_dir.create(run)
         failure = run_dir.path / FAILURE
         if failure.exists() or RunRecord(run_dir.path).state == "done":
             return True
@@ -105,6 +127,17 @@ class Sweep:
         except Diverged as error:
             replace_file(failure, f"{error.detail}\n".encode())
             return True
+
+    def _keep(self, best: Outcome) -> None:
+        """Write down which was best; of all others delete what takes room."""
+        for combination in self.combinations:
+            if combination.label != best.label:
+                _drop_weights(self.folder / combination.label)
+        kept = {"best": best.label, "ranks": [found._asdict() for found in self.ranks()]}
+        replace_file(self.folder / "sweep.json", pretty_json(kept))
+        chosen = next(found for found in self.combinations if found.label == best.label)
+        full = msgspec.structs.replace(self.config, **{**chosen.overrides, "seed": self.config.seed})
+        replace_file(self.folder / "best.json", pretty_json(full))
 
     def _outcome(self, combination: Combination) -> Outcome:
         record, failure = RunRecord(self.folder / combination.label), self.folder / combination.label / FAILURE
@@ -141,5 +174,9 @@ def _told(found: Rank) -> str:
 
 
 def _drop_weights(folder: Path) -> None:
-    (folder / "checkpoint.pt").unlink(missing_ok=True)
-    shutil.rmtree(folder / "snapshots", ignore_errors=True)
+    """Snapshots first, and all at once: a run without their folder is known to have been done with."""
+    with RunDir(folder).held():
+        clear_leftovers(folder)
+        if (folder / "snapshots").exists():
+            remove_folder(folder / "snapshots")
+        (folder / "checkpoint.pt").unlink(missing_ok=True)

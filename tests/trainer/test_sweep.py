@@ -7,9 +7,13 @@ import pytest
 
 from genserve.cli import main
 from models.errors import Invalid
+from tests.trainer.test_run_records import Killed, kill_in_call
 from trainer.config import Config, make_config
+from trainer.finite import Diverged
+from trainer.run_dir import RunDir
 from trainer.run_records import RunRecord
 from trainer.state import Batch, State
+from trainer.steps import Steps
 from trainer.sweep import Outcome, combinations, parse_axis, rank
 
 TINY = [
@@ -123,6 +127,117 @@ def test_a_training_that_diverges_is_told_and_the_others_go_on(
     told = capsys.readouterr().out
     assert told.startswith("d_lr=1e-4")
     assert "d_lr=1     step 19: linear.weight of G is not finite" in told
+
+
+def test_a_sweep_of_failures_alone_fails(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a training that diverges does: no best, no configuration of one, and every file is kept; again as well."""
+    folder = tmp_path / "sweep"
+    take = Steps.take
+
+    def poisoned(steps: Steps) -> object:
+        if steps.state.num_images >= 160:  # after the first of two snapshots
+            next(steps.state.G.parameters()).data.fill_(float("nan"))
+        return take(steps)
+
+    monkeypatch.setattr(Steps, "take", poisoned)
+    words = ["train", str(blobs), *TINY, "--run-dir", str(folder), "--sweep", "seed=0,1"]
+    for _ in range(2):
+        assert main(words) == Diverged.exit_status
+        told = capsys.readouterr()
+        assert "best" not in told.out
+        assert told.out.count("of G is not finite") == 2
+        assert f"every training failed: none is the best, and all of {folder} is kept" in told.err
+        assert sorted(path.name for path in folder.iterdir()) == ["seed=0", "seed=1"]
+        for path in folder.iterdir():
+            assert RunDir(path).snapshots() == [0.16]
+            assert RunDir(path).load_checkpoint()["num_images"] == 160
+
+
+def test_without_scores_no_training_is_the_best(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing diverged, and nothing could be measured: the validation split is too uniform."""
+    monkeypatch.setattr("trainer.training.make_scorer", lambda _: None)
+    assert main(["train", str(blobs), *TINY, "--run-dir", str(tmp_path), "--sweep", "seed=0,1"]) == 3
+    assert "no training has a score: none is the best" in capsys.readouterr().err
+    assert sorted(path.parent.name for path in tmp_path.rglob("checkpoint.pt")) == ["seed=0", "seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "complaint"),
+    [
+        ("batch_size=16,8192", "sweep: batch_size=8192: 124 training images do not fill a batch of 8192"),
+        ("preset=resize,mlp", "sweep: preset=mlp: mlp does not make images"),
+        ("d_period=1,40", "sweep: d_period=40: D's first period of 40 steps takes 640 images"),
+    ],
+)
+def test_a_sweep_that_could_not_end_is_not_begun(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], sweep: str, complaint: str
+) -> None:
+    """A batch that the data do not fill, other networks, no turn for G: refused before anything is written."""
+    words = [word for word in TINY if "batch" not in word] + ["--batch-size=16", "--d-norm=none"]
+    folder = tmp_path / "sweep"
+    assert main(["train", str(blobs), *words, "--run-dir", str(folder), "--sweep", sweep]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_a_sweep_in_the_folder_of_another_is_not_begun(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though only its last training differs from what is there."""
+    words = ["train", str(blobs), *TINY, "--run-dir", str(tmp_path), "--sweep"]
+    monkeypatch.setattr("trainer.sweeping.train_run", lambda *_: False)
+    assert main([*words, "seed=1,2"]) == 130  # stopped in its first
+    other = tmp_path / "seed=3"
+    (tmp_path / "seed=1").rename(other)
+    capsys.readouterr()
+    assert main([*words, "seed=1,3"]) == 1
+    assert "is a training with another seed (1, not 3)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["seed=3"]
+
+
+@pytest.mark.parametrize(("deed", "last"), [("save_snapshot", 2), ("save_checkpoint", 2)])
+def test_a_training_that_was_killed_at_its_end_is_ended(
+    blobs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    deed: str,
+    last: int,
+) -> None:
+    """Killed in the last snapshot of the first training, a sweep ends and ranks as one that was not."""
+    words = ["train", str(blobs), *TINY, "--sweep", "lr=1x,0x", "--run-dir"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patch:
+        kill_in_call(patch, deed, last)
+        with pytest.raises(Killed):
+            main([*words, str(tmp_path / "killed")])
+    assert main([*words, str(tmp_path / "killed")]) == 0
+    whole, killed = (json.loads((tmp_path / name / "sweep.json").read_text()) for name in ("whole", "killed"))
+    assert killed == whole
+    for name in ("lr=1x", "lr=0x"):
+        assert list(RunRecord(tmp_path / "killed" / name).scores) == [0.16, 0.32]
+
+
+def test_a_sweep_that_was_killed_while_it_deleted_does_not_train_again(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is deleted by the same command, and nothing is trained for it."""
+    words = ["train", str(blobs), *TINY, "--sweep", "lr=1x,0x", "--run-dir", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda _: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            main(words)
+    monkeypatch.setattr("trainer.sweeping.train_run", lambda *_: pytest.fail("it trains again"))
+    assert main(words) == 0
+    best = json.loads((tmp_path / "sweep.json").read_text())["best"]
+    (other,) = {"lr=1x", "lr=0x"} - {best}
+    assert sorted(path.name for path in (tmp_path / other).iterdir()) == [
+        ".lock", "config.json", "samples", "stats.jsonl"
+    ]  # fmt: skip
 
 
 def test_sweeps_are_not_resumed_by_name(blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
