@@ -4,13 +4,14 @@ import argparse
 import contextlib
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from models.datasets import Dataset
-from models.errors import GenserveError, Invalid
+from models.errors import GenserveError, Invalid, Unavailable
+from models.files import told
 from trainer.arguments import OPTIONS
 from trainer.config import Config, Device, Precision, make_config
 from trainer.distributed import Crew, Gone, assembled
@@ -54,7 +55,9 @@ def _train(args: argparse.Namespace, crew: Crew) -> int:
     if args.sweep_kimg is not None:
         raise Invalid("there is no sweep whose length it could be: leave it out", field="sweep_kimg")
     run_dir, run, data = _begin(args, crew) if args.resume is None else _reopen(args)
-    if train_run(run_dir, run, data, crew):
+    with _explained(run_dir.kept):
+        done = train_run(run_dir, run, data, crew)
+    if done:
         print(f"done: export with `genserve export {run_dir.path}`")
         return 0
     print(f"stopped and saved: go on with `genserve train --resume {run_dir.path}`", file=sys.stderr)
@@ -85,8 +88,11 @@ def _sweep(args: argparse.Namespace, crew: Crew) -> int:
     check_trainings(combined, data, crew)
     folder = args.run_dir or _new_folder(config, "sweep-")
     sweep = Sweep(folder, combined, data, config, crew)
-    if not sweep.train():
-        print(f"stopped and saved: the same command with --run-dir {folder} goes on", file=sys.stderr)
+    again = f"the same command with --run-dir {folder} goes on"
+    with _explained(lambda: f"what was trained is kept: mend that, and {again}"):
+        done = sweep.train()
+    if not done:
+        print(f"stopped and saved: {again}", file=sys.stderr)
         return INTERRUPTED
     print("\n".join(sweep.lines()))
     if sweep.best is None:
@@ -94,6 +100,17 @@ def _sweep(args: argparse.Namespace, crew: Crew) -> int:
         what = "every training failed" if failed else "no training has a score"
         raise Diverged(f"{what}: none is the best, and all of {folder} is kept")
     return 0
+
+
+@contextlib.contextmanager
+def _explained(kept: Callable[[], str]) -> Iterator[None]:
+    """A disk that is full, or gone: which file it was, what is left, and how to go on, as `kept` says."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read our output left
+        raise
+    except OSError as error:
+        raise Unavailable(f"{told(error)}; {kept()}") from error
 
 
 def _begin(args: argparse.Namespace, crew: Crew) -> tuple[RunDir, Run, Dataset]:

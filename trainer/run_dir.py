@@ -26,6 +26,7 @@ from models.errors import Invalid, NotFound, Refused
 from models.files import append_line, pretty_json, read_lines, replace_file
 from models.manifest import Classes
 from trainer.config import Config
+from trainer.run_records import checkpoint_images
 from trainer.signals import Score, Stats
 
 NEAR_KIMG = 0.5
@@ -123,6 +124,15 @@ class RunDir:
         except Invalid as error:
             mend = "remove it, and --resume begins at the beginning"
             raise Invalid(f"{error.detail}; {mend}", field="run_dir") from error
+
+    def kept(self) -> str:
+        """What a training that broke off has left, and how it goes on, for a person."""
+        images, again = None, f"mend that, and `genserve train --resume {self.path}`"
+        with contextlib.suppress(OSError):
+            images = checkpoint_images(self.checkpoint_path)
+        if images is None:
+            return f"no checkpoint is kept yet: {again} begins at the beginning"
+        return f"{self.checkpoint_path} is kept, at {images / 1000:g} kimg: {again} goes on from there"
 
     def save_snapshot(self, kimg: float, weights: dict[str, Any]) -> None:
         """Keep an averaged generator."""

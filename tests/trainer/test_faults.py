@@ -1,14 +1,22 @@
 """Runs that cannot be, damaged ones, and those that were stopped early."""
 
 import dataclasses
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from genserve.cli import main
+from models import files
 from models.datasets import load_dataset
 from models.errors import Invalid, NotFound, Refused
+from models.files import append_line, replace_file, told, write_file
 from trainer import commands, training
 from trainer.run_dir import RunDir
 from trainer.selection import make_scorer
@@ -49,11 +57,13 @@ def test_a_relative_path_is_kept_whole(
     assert RunDir(tmp_path / "run").read().config.data == str(blobs.resolve())
 
 
+SHORT = ("--batch-size", 16, "--g-channels", 4, "--d-channels", 4, "--threads", 1, "--kimg", 0.16)
+
+
 @pytest.fixture
 def short(tmp_path: Path, blobs: Path, parse: Any) -> RunDir:
     """A finished run of two snapshots."""
-    words = ("--batch-size", 16, "--g-channels", 4, "--d-channels", 4, "--threads", 1, "--kimg", 0.16)
-    assert commands.train(parse("train", blobs, "--run-dir", tmp_path / "run", "--snapshot-kimg", 0.08, *words)) == 0
+    assert commands.train(parse("train", blobs, "--run-dir", tmp_path / "run", "--snapshot-kimg", 0.08, *SHORT)) == 0
     return RunDir(tmp_path / "run")
 
 
@@ -122,3 +132,72 @@ def test_uniform_validation_images_give_no_score(blobs: Path) -> None:
     same = data.samples.copy()
     same[data.indices["validation"]] = 7
     assert make_scorer(dataclasses.replace(data, samples=same), num_fakes=10) is None
+
+
+# A disk that is full.
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes, as after `ulimit -f`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("write", [replace_file, write_file, append_line])
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, write: Any) -> None:
+    """By its own name, whatever the operating system says; what it replaces stays, and nothing lies beside it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old\n")
+    with at_most(2_000), pytest.raises(OSError, match="File too large") as caught:
+        write(path, bytes(3_000))
+    assert told(caught.value) == f"{path}: File too large"
+    assert list(tmp_path.iterdir()) == [path]
+    if write is replace_file:
+        assert path.read_bytes() == b"old\n"
+
+
+def test_a_full_disk_is_told_with_what_is_kept(
+    tmp_path: Path, blobs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full after the first of two checkpoints: what did not fit, what is kept, and the command that goes on."""
+    run_dir = RunDir(tmp_path / "run")
+    whole = files._write_all
+
+    def full(descriptor: int, data: bytes) -> None:
+        if run_dir.checkpoint_path.exists() and len(data) > 2_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(descriptor, data)
+
+    words = ["train", str(blobs), "--run-dir", str(run_dir.path), "--snapshot-kimg=0.08", *map(str, SHORT)]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_write_all", full)
+        assert main(words) == 3
+    said = capsys.readouterr().err.splitlines()[-1]
+    path = run_dir.path
+    assert said.startswith(f"genserve: {path}/snapshots/000000.160.pt: No space left on device; ")
+    again = f"mend that, and `genserve train --resume {path}` goes on from there"
+    assert said.endswith(f"; {path}/checkpoint.pt is kept, at 0.08 kimg: {again}")
+    assert main(["train", "--resume", str(run_dir.path)]) == 0
+    assert run_dir.snapshots() == [0.08, 0.16]
+
+
+def test_a_disk_that_is_full_from_the_first_is_told(
+    tmp_path: Path, blobs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No checkpoint fitted: a run begins at the beginning; a sweep goes on by its own command."""
+    words = ["train", str(blobs), "--snapshot-kimg=0.08", *map(str, SHORT), "--run-dir"]
+    with at_most(8_000):
+        assert main([*words, str(tmp_path / "run")]) == 3
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"{tmp_path}/run/snapshots/000000.080.pt: File too large; no checkpoint is kept yet: " in said
+        assert said.endswith(f"`genserve train --resume {tmp_path}/run` begins at the beginning")
+        assert main([*words, str(tmp_path / "sweep"), "--sweep", "seed=0,1", "--sweep-kimg", "0.16"]) == 3
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"{tmp_path}/sweep/seed=0/snapshots/000000.080.pt: File too large; " in said
+        assert said.endswith(f"mend that, and the same command with --run-dir {tmp_path}/sweep goes on")
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
