@@ -132,4 +132,4 @@ async def _lifespan(
         try:
             yield
         finally:
-            service.encoders.close()
+            service.close()

@@ -6,6 +6,7 @@ costs a call. So what every request goes through calls back, and what is seldom 
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -41,18 +42,20 @@ async def outcome(begin: Callable[[Done[T]], Leave]) -> T:
         Exception: what it ended with.
     """
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-    def done(ended: T | BaseException) -> None:
-        if future.done():  # the caller is being cancelled
-            return
-        if isinstance(ended, BaseException):
-            future.set_exception(ended)
-        else:
-            future.set_result(ended)
-
-    leave = begin(done)
+    leave = begin(partial(_settle, future))
     try:
         return await future
     except asyncio.CancelledError:
         leave()
         raise
+    finally:
+        del future, leave  # they know the error, which knows this frame: no cycles
+
+
+def _settle(future: "asyncio.Future[T]", ended: T | BaseException) -> None:
+    if future.done():  # the caller is being cancelled
+        return
+    if isinstance(ended, BaseException):
+        future.set_exception(ended)
+    else:
+        future.set_result(ended)

@@ -39,7 +39,9 @@ from serving.metrics import CLIENT_LEFT, UNMATCHED, Metrics
 from serving.problems import problem_of, reply_to
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # 256 latents of 512 numbers are 3 MB of JSON
-MAX_BODIES_BYTES = 64 * 1024 * 1024  # of all requests being answered; decoded, latents take about four times as much
+# Of all requests being answered: about four times as much while they are read. Decoded, a number is 8 bytes, then 4; in
+# JSON it is 2 and more (serving.bodies decodes no more numbers than a model can take).
+MAX_BODIES_BYTES = 64 * 1024 * 1024
 MAX_REQUEST_ID = 64
 PARAMETER = re.compile(r"\\\{[a-z]+\\\}")  # {name} in an escaped template
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]")

@@ -1,6 +1,7 @@
 """A request and a model become an order: what to draw, checked. Pure; knows nothing of HTTP, engines or caches."""
 
 import secrets
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from models.latents import (
 )
 from models.manifest import Prior, Signature
 from serving.loading import LiveModel
-from serving.requests import ImageQuery, InterpolateRequest, KeyFrame, SampleRequest
+from serving.requests import ImageQuery, InterpolateRequest, KeyFrame, Latent, SampleRequest
 from serving.sizes import check_answer, check_duration
 
 
@@ -75,7 +76,8 @@ def order_samples(request: SampleRequest, model: LiveModel, form: str, *, max_im
     listed = given[0] if given in (["seeds"], ["z"]) else None
     if request.num_images is not None and listed:
         raise Invalid(f"the number of images is the length of {listed}: leave num_images out", field="num_images")
-    count = len(request.seeds or request.z or ()) or request.num_images or 1
+    rows = request.seeds if request.z is None else request.z
+    count = (request.num_images or 1) if rows is None else len(rows)
     if count > max_images:
         raise Invalid(f"{count} images asked for, at most {max_images} in one request", field=listed or "num_images")
     check_answer(form, signature, count, field=listed or "num_images")
@@ -111,6 +113,8 @@ def order_walk(request: InterpolateRequest, model: LiveModel, form: str, *, max_
     signature = model.manifest
     _check_prior(request.prior, signature.prior)
     stops = len(request.keyframes)
+    if stops > max_images:
+        raise Invalid(f"{stops} key frames, at most {max_images} in one request", field="keyframes")
     total = stops * request.frames if request.loop else (stops - 1) * request.frames + 1
     if total > max_images:
         raise Invalid(f"the walk has {total} frames, at most {max_images} in one request", field="frames")
@@ -133,18 +137,19 @@ def _order_latents(request: SampleRequest, model: LiveModel, classes: NDArray[np
         raise Invalid("truncation applies to drawn latents: leave it out beside z", field="truncation")
     if model.manifest.classes is not None and classes is None:
         raise Invalid("a conditional model needs class_idx beside z", field="class_idx")
-    return LatentOrder(model, _latents(model.manifest, request.z or [], "z").astype(np.float32), classes)
+    z = _latents(model.manifest, [] if request.z is None else request.z, "z")
+    return LatentOrder(model, z.astype(np.float32), classes)
 
 
 def _station(signature: Signature, stop: KeyFrame, i: int) -> NDArray[np.float64]:  # [z_dim]
     """The latent of a key frame."""
     if (stop.seed is None) == (stop.z is None):
         raise Invalid("give exactly one of seed and z", field=f"keyframes[{i}]")
-    if stop.seed is not None:
-        latent: NDArray[np.float64] = draw_untruncated(signature, [stop.seed])[0]
-        return latent
-    given: NDArray[np.float64] = _latents(signature, [stop.z or []], f"keyframes[{i}].z")[0]
-    return given
+    if stop.z is not None:
+        given: NDArray[np.float64] = _latents(signature, [stop.z], f"keyframes[{i}].z")[0]
+        return given
+    latent: NDArray[np.float64] = draw_untruncated(signature, [stop.seed or 0])[0]
+    return latent
 
 
 def _class_of(signature: Signature, stop: KeyFrame) -> int:
@@ -155,7 +160,7 @@ def _class_of(signature: Signature, stop: KeyFrame) -> int:
     return int(drawn[0]) if drawn is not None else 0
 
 
-def _latents(signature: Signature, rows: list[list[float]], field: str) -> NDArray[np.float64]:  # [N, z_dim]
+def _latents(signature: Signature, rows: Sequence[Latent], field: str) -> NDArray[np.float64]:  # [N, z_dim]
     for i, row in enumerate(rows):
         if len(row) != signature.z_dim:
             where = f"{field}[{i}]" if field == "z" else field

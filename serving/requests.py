@@ -105,8 +105,8 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL
 _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
 
 
-def decode_body(body: bytes, kind: type[T]) -> T:
-    """A JSON body as a request; an empty one means all defaults.
+def decode_body(body: bytes | memoryview, kind: type[T], *, field: str = "") -> T:
+    """A JSON body, or the text of one of its fields, as what it stands for; an empty one means all defaults.
 
     Raises:
         Invalid: not JSON, or not this request; it names the field.
@@ -114,7 +114,7 @@ def decode_body(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise invalid(error) from error
+        raise invalid(error, field) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"the body is not valid JSON: {error}") from error
 
@@ -131,10 +131,15 @@ def decode_query(pairs: dict[str, str], kind: type[T]) -> T:
         raise invalid(error) from error
 
 
-def invalid(error: msgspec.ValidationError) -> Invalid:
-    """Our error for msgspec's, with the field taken from its message: "seeds[3]", "keyframes[0].z"."""
+def invalid(error: msgspec.ValidationError, field: str = "") -> Invalid:
+    """Our error for msgspec's, with the field taken from its message: "seeds[3]", "keyframes[0].z".
+
+    Args:
+        error: msgspec's.
+        field: that was decoded; "" for a whole request.
+    """
     match = _FIELD.match(str(error))
     what, path = (match["what"], match["path"] or "$") if match else (str(error), "$")
     named = _UNKNOWN.fullmatch(what) or _MISSING.fullmatch(what)
     path = f"{path}.{named['name'][:64]}" if named else path
-    return Invalid(what.replace("`", "")[:300], field=path.removeprefix("$").lstrip(".") or None)
+    return Invalid(what.replace("`", "")[:300], field=f"{field}{path.removeprefix('$')}".lstrip(".") or None)

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import NamedTuple, TypeVar
@@ -13,14 +14,16 @@ from models.repository import Repository
 from serving.alarm import Alarm
 from serving.answers import Answer, encode_samples, encode_walk
 from serving.asgi import Headers, Incoming, Reply
+from serving.bodies import LARGE_BODY_BYTES, Outline, SampleOutline, WalkOutline, json_body
 from serving.cache import value_bytes
 from serving.cache_memory import Address, Kept
 from serving.calls import Done, Leave
 from serving.encoding import Encoders, Place
-from serving.errors import DeadlineExceeded, QueueTooLong, WrongMediaType
+from serving.errors import DeadlineExceeded, QueueTooLong
 from serving.formats import MEDIA_TYPES, choose_format
 from serving.loading import LiveModel
 from serving.metrics import Metrics
+from serving.offload import offload
 from serving.orders import LatentOrder, Order, order_samples, order_walk
 from serving.ports import Draws, Models
 from serving.requests import InterpolateRequest, SampleRequest, decode_body
@@ -32,10 +35,11 @@ from serving.timed import TOO_LATE, Timed
 # Up to so many bytes of samples are encoded on the event loop, in 0.1 ms at most: a thread's two hops cost as much.
 INLINE_BYTES = {"png": 16 * 1024, "npy": 64 * 1024}
 OTHER_INLINE_BYTES = 2 * 1024
-MAX_KEPT_BODY_BYTES = 1024  # of a request that its answer is kept by
+MAX_KEPT_BODY_BYTES = 1024  # of a request that its answer is kept by; longer ones are seldom of one seed
 MAX_LEFT_OPEN = 256  # different words of such requests that are known at once
 
 T = TypeVar("T")
+R = TypeVar("R", SampleRequest, InterpolateRequest)
 Encode = Callable[[Drawn], Answer]
 
 
@@ -70,6 +74,7 @@ class Service:
         metrics: where numbers go.
         scrape: what /metrics answers.
         encoders: threads for encoding.
+        reader: a thread for large bodies: with several at once the event loop would wait for each of them.
         state: the one thing that changes: whether the server is draining.
         left_open: words of requests that an image of the stock answered: what model they name, and which one that was.
     """
@@ -81,8 +86,14 @@ class Service:
     metrics: Metrics
     scrape: Callable[[], Awaitable[bytes]]
     encoders: Encoders
+    reader: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="reader"))
     state: State = field(default_factory=State)
     left_open: dict[Hashable, tuple[str | None, Address]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Let threads end."""
+        self.encoders.close()
+        self.reader.shutdown(wait=False, cancel_futures=True)
 
     @property
     def ready(self) -> bool:
@@ -112,16 +123,31 @@ class Service:
         return await self.within(deadline, self._sample(request, deadline))
 
     async def _sample(self, request: Incoming, deadline: Deadline) -> Reply:
-        asked = decode_body(json_body(request), SampleRequest)
-        model = self.live.at_hand(asked.model) or await self.live.get(asked.model)
+        asked, model = await self._read(request, SampleRequest, SampleOutline)
         kind = model.manifest.kind
         form = choose_format(asked.format, request.header(b"accept"), operation="sample", kind=kind)
-        order = order_samples(asked, model, form, max_images=self.settings.max_images)
+        max_images = self.settings.max_images
+        order = await offload(len(request.body), order_samples, asked, model, form, max_images=max_images)
+        reference = asked.model
+        del asked  # its latents are twice as large as the order's
         if isinstance(order, Order):
-            keeping = Keeping(_words(request), asked.model) if self._keeps(request) else None
+            keeping = Keeping(_words(request), reference) if self._keeps(request) else None
             return await self._answer_order(order, form, deadline, keeping)
         encode = partial(encode_samples, model, form=form, truncation=None)
         return await self._answer_latents(order, form, deadline, encode)
+
+    async def _read(
+        self, request: Incoming, kind: type[R], outline: Callable[[bytes, int], Outline[R]]
+    ) -> tuple[R, LiveModel]:
+        """What is asked, and the model that it means, which says how long latents are."""
+        body = json_body(request)
+        if len(body) <= LARGE_BODY_BYTES:
+            asked = decode_body(body, kind)
+            return asked, await self.live.get(asked.model)
+        loop = asyncio.get_running_loop()
+        outlined = await loop.run_in_executor(self.reader, outline, body, self.settings.max_images)
+        model = await self.live.get(outlined.model)
+        return await loop.run_in_executor(self.reader, outlined.request, model.manifest.z_dim), model
 
     def _from_stock(self, reference: str | None, answered: Address) -> Reply | None:
         """What was right to ask of one model is checked anew for another: its prior, kind or size may differ."""
@@ -139,6 +165,8 @@ class Service:
         Returns:
             None where this request is none of them; nothing was done then.
         """
+        if len(request.body) > MAX_KEPT_BODY_BYTES:
+            return None
         deadline = self.deadline(request)
         asked = decode_body(json_body(request), SampleRequest)
         model = self.live.at_hand(asked.model)
@@ -151,7 +179,7 @@ class Service:
         keeping = Keeping(_words(request), asked.model) if self._keeps(request) else None
 
         def answered(drawn: Drawn) -> Reply:
-            if drawn.png is not None and form == "png" and len(request.body) <= MAX_KEPT_BODY_BYTES:
+            if drawn.png is not None and form == "png":
                 if len(self.left_open) >= MAX_LEFT_OPEN:
                     self.left_open.clear()
                 self.left_open[_words(request)] = (asked.model, model.address)
@@ -166,8 +194,7 @@ class Service:
         return await self.within(deadline, self._interpolate(request, deadline))
 
     async def _interpolate(self, request: Incoming, deadline: Deadline) -> Reply:
-        asked = decode_body(json_body(request), InterpolateRequest)
-        model = await self.live.get(asked.model)
+        asked, model = await self._read(request, InterpolateRequest, WalkOutline)
         form = choose_format(asked.format, request.header(b"accept"), operation="walk", kind=model.manifest.kind)
         # Up to 10 ms for the longest walk: too long for the event loop.
         order = await asyncio.to_thread(order_walk, asked, model, form, max_images=self.settings.max_images)
@@ -293,6 +320,7 @@ class Service:
             raise DeadlineExceeded(TOO_LATE) from None
         finally:
             alarm.stop()
+            del alarm  # it knows the task, which knows the error, which knows this frame: no cycles
 
     def respond(
         self, model: LiveModel, drawn: Drawn, answer: Answer, encode_seconds: float, more: Headers | None = None
@@ -336,31 +364,3 @@ def _words(request: Incoming) -> Hashable:
     """All of a request that decides its answer, but for the models that there are."""
     get = request.headers.get
     return (request.body, get(b"accept"), get(b"content-type"), get(b"content-encoding"))
-
-
-def json_body(request: Incoming) -> bytes:
-    """The request's body.
-
-    Raises:
-        WrongMediaType: it is not application/json in UTF-8, or compressed.
-    """
-    declared = request.headers.get(b"content-type", b"")
-    if (request.body or declared) and not _is_json(declared):
-        raise WrongMediaType("expected content-type: application/json", field="content-type")
-    if request.header(b"content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise WrongMediaType("compressed bodies are not read", field="content-encoding")
-    return request.body
-
-
-@lru_cache(maxsize=64)  # clients send the same few
-def _is_json(declared: bytes) -> bool:
-    """Whether a Content-Type says JSON.
-
-    Raises:
-        WrongMediaType: in another charset than UTF-8.
-    """
-    media, _, parameters = declared.decode("latin-1").partition(";")
-    charset = parameters.strip().lower().replace('"', "").replace(" ", "")
-    if charset.startswith("charset=") and charset not in ("charset=utf-8", "charset=utf8"):
-        raise WrongMediaType("JSON is UTF-8", field="content-type")
-    return media.strip().lower() == "application/json"
