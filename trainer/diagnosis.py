@@ -64,8 +64,9 @@ SWING = 0.15
 WILD_SWING = 0.5  # of its median, for Wasserstein's loss, which has no value at chance
 CHANCE = {"non-saturating": 1.386, "minimax": 1.386, "relativistic": 0.693, "least-squares": 0.25, "hinge": 2.0}
 
-# Near equilibrium: held-out accuracy of a fresh D, its best of four tries.
+# Near equilibrium: held-out accuracy of a fresh D, its best of four tries; and samples that are not plainly elsewhere.
 UNTOLD = 0.55
+LIKE_DATA = 0.5  # precision and coverage; real samples in the place of generated ones have .8 and .9 at least
 
 WEAKER = "lower --d-lr, --r1-gamma or --d-norm spectral, fewer steps of D (--d-period), --augment for small data."
 
@@ -274,11 +275,14 @@ def _turns(values: Sequence[float], least: float) -> int:
 
 
 def _near_equilibrium(h: History) -> Verdict | None:
-    """No fresh D tells the frozen G's samples from unseen ones. That D itself says 1/2 would not be enough."""
-    retrained = h.checkups[-1].retrained if h.checkups else None
-    if retrained is None or retrained > UNTOLD:
+    """No fresh D tells the frozen G's samples from unseen ones. That D itself says 1/2 would not be enough.
+
+    Nor is a fresh one that is blind to what features show: those of older runs were as small as the runs' own.
+    """
+    now = h.checkups[-1] if h.checkups else None
+    if now is None or now.retrained is None or now.retrained > UNTOLD or min(now.precision, now.coverage) < LIKE_DATA:
         return None
-    evidence = f"A fresh D, trained against the frozen G, tells {retrained:.1%} of unseen samples rightly."
+    evidence = f"A fresh D, trained against the frozen G, tells {now.retrained:.1%} of unseen samples rightly."
     return Verdict(name=EQUILIBRIUM, evidence=evidence)
 
 

@@ -1,11 +1,12 @@
 """Trains a fresh D against a frozen G: the only way to say that no D tells them apart. Knows no files.
 
-A D that says 1/2 may be at the equilibrium or may have given up. What is trained here has the run's own layers without
-BatchNorm, noise and penalties, the logistic loss and a seed of its own, so neither the run nor its D is touched.
+A D that says 1/2 may be at the equilibrium, may have given up, or may be too small to see anything. What is trained
+here has the layers of the run's D, but never few or narrow ones, without BatchNorm, noise and penalties, the logistic
+loss and a seed of its own, so neither the run nor its D is touched.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from trainer.ema import draw_z
 from trainer.network_parts import Discriminator, Generator, use_channels_last
 from trainer.networks import make_discriminator
 from trainer.pixels import post_process, to_tensor
+from trainer.recipes import recipe
 
 STEPS = 400
 EVALUATED_EVERY = 100
@@ -30,9 +32,9 @@ NUM_LEARNT = 6400  # of each kind that D learns from, over and over: fresh ones 
 LR = 1e-3
 BETAS = (0.5, 0.99)
 SEED = 2014
-PLAIN: dict[str, Any] = {
-    "loss": "non-saturating", "d_norm": "none", "noise_max": 0.0, "r1_gamma": 0.0, "r2_gamma": 0.0, "gp_lambda": 0.0,
-}  # fmt: skip
+SIZES = ("d_channels", "d_hidden", "blocks")  # of a D
+# Half as wide as the preset's own, which the thresholds were not set with (docs/decisions/0011-diagnosis.md).
+LEAST: Mapping[str, Mapping[str, int]] = {"mlp": {"d_channels": 64, "d_hidden": 48}}
 MIN_HELD_OUT = 200  # fewer give the accuracy a standard error above 0.025
 NUM_HELD_OUT = 1000
 FIRST_SEED = 3 * 2**30 + 2**20  # of the latents it is tried on
@@ -78,7 +80,7 @@ def retrained_accuracy(G_ema: Generator, config: Config, signature: Signature, t
 
     Args:
         G_ema: in eval mode.
-        config: of the run; gives the layers and the prior.
+        config: of the run; gives the layers, the prior and the precision.
         signature: of G_ema.
         train: what D learns from.
         held_out: what it is tried on, at four points of its training; the best counts.
@@ -86,7 +88,7 @@ def retrained_accuracy(G_ema: Generator, config: Config, signature: Signature, t
     device = next(G_ema.parameters()).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        D = make_discriminator(msgspec.structs.replace(config, **PLAIN), signature.shape, signature.num_classes)
+        D = make_discriminator(examining(config), signature.shape, signature.num_classes)
     use_channels_last(D.to(device))
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
     optimiser = torch.optim.Adam(D.parameters(), lr=LR, betas=BETAS)
@@ -110,6 +112,19 @@ def retrained_accuracy(G_ema: Generator, config: Config, signature: Signature, t
             with autocast:
                 best = max(best, _tried(D, tried, against, device))
     return best
+
+
+def examining(config: Config) -> Config:
+    """What the fresh D of a run is made by: the run's sizes, or what the preset has anyway where that is more.
+
+    As small as the run's own it would be as blind, where that one sees nothing.
+    """
+    preset = config.preset
+    fields = {"data": config.data, "preset": preset, **recipe(preset, None), **LEAST.get(preset, {})}
+    least = msgspec.convert(fields, Config)  # and not the run itself, which may be nothing without its penalties
+    sizes = {name: max(getattr(config, name), getattr(least, name)) for name in SIZES}
+    kept = {"z_dim": config.z_dim, "noise_min": config.noise_min}
+    return msgspec.structs.replace(least, d_norm="none", noise_max=0.0, **kept, **sizes)
 
 
 @torch.no_grad()

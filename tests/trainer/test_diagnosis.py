@@ -152,6 +152,12 @@ def test_a_d_that_says_one_half_is_no_equilibrium() -> None:
     assert said(a_run(tick=lambda i: shown, checkup=lambda i: {"retrained": 0.9})) == [TOO_WEAK]
 
 
+@pytest.mark.parametrize("found", [{"precision": 0.018}, {"coverage": 0.044}])
+def test_samples_that_are_elsewhere_are_no_equilibrium(found: dict[str, float]) -> None:
+    """Whatever a fresh D says of them: in older runs it was as small, and so as blind, as the run's own."""
+    assert said(a_run(lambda i: {"d_accuracy": 0.5}, lambda i: {"retrained": 0.527, **found})) == [TRAINING]
+
+
 def test_poor_samples_are_no_collapse() -> None:
     """Early samples leave nearly all out because none looks real; and a G that still gains kinds has not lost them."""
     far = {"precision": 0.02, "coverage": 0.01, "recall": 0.0, "left_out": 0.9}
