@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from models.errors import GenserveError
+from models.files import told
 from models.version import code_version
 from serving.arguments import add_serve_arguments
 from trainer.arguments import add_export_arguments, add_train_arguments
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        print(f"genserve: {_told(error)}", file=sys.stderr)
+        print(f"genserve: {told(error)}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print("genserve: interrupted", file=sys.stderr)
@@ -60,11 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:  # a mistake of ours: told in full, and never taken for a refusal
         traceback.print_exc()
         return 3
-
-
-def _told(error: OSError) -> str:
-    """Which file, and what is the matter with it."""
-    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
