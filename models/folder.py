@@ -18,6 +18,7 @@ from models.progress import Progress
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 RESOLUTIONS = (8, 16, 28, 32, 64, 128, 256)
 DEFAULT_MAX_RESOLUTION = 64
+PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})  # of a split, no classes
 DECODERS = 4  # threads: Pillow decodes without Python's lock, and each holds an image at its own size
 
 T = TypeVar("T")
@@ -48,8 +49,8 @@ def read_folder(folder: Path, resolution: int | None = None, *, max_skipped: flo
         max_skipped: the largest share of broken files, 0..1.
 
     Raises:
-        DataError: no images, more broken files than that (named), files that cannot be read at all, or images both in
-            the folder and in subfolders.
+        DataError: no images, more broken files than that (named), files that cannot be read at all, images both in the
+            folder and in subfolders, or subfolders that are the parts of a split.
     """
     listing = list_files(folder)
     if not listing.images:
@@ -125,6 +126,10 @@ def _classes(paths: list[Path], folder: Path) -> dict[Path, str]:
     names = sorted(set(classes.values()))
     if "" in names and len(names) > 1:
         raise DataError(f"{folder}: images beside the class folders {', '.join(names[1:])}; move them", field="data")
+    if len(names) > 1 and PARTS.issuperset(name.lower() for name in names):
+        detail = f"{folder}: {', '.join(names)} are the parts of a split, not classes"
+        mend = f"give one of them ({folder / names[0]}), or put the images together: the gate's are chosen here"
+        raise DataError(f"{detail}: {mend}", field="data")
     return classes
 
 

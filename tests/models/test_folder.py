@@ -309,6 +309,13 @@ def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
         two_classes(tmp_path, "a")
 
 
+def test_parts_of_a_split_are_no_classes(tmp_path: Path) -> None:
+    """Labels "test" and "train" say nothing, and what was set aside for a test would be trained on."""
+    with pytest.raises(DataError, match=r"Test, train are the parts of a split, not classes: give one of them"):
+        two_classes(tmp_path, "train", "Test")
+    assert two_classes(tmp_path, "cat").class_names == ("Test", "cat", "train")
+
+
 @pytest.mark.parametrize(("sides", "resolution"), [([28, 28], 28), ([64, 500], 64), ([100, 100], 64), ([9, 50], 28)])
 def test_the_common_resolution(sides: list[int], resolution: int) -> None:
     """The common size where there is one up to 64 pixels, else a usual size that the median image has."""
