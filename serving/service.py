@@ -183,8 +183,7 @@ class Service:
                 if len(self.left_open) >= MAX_LEFT_OPEN:
                     self.left_open.clear()
                 self.left_open[_words(request)] = (asked.model, model.address)
-            encode = partial(encode_samples, model, form=form, truncation=order.truncation)
-            return self._finish(order, drawn, self._encode_now(drawn, form, encode), keeping)
+            return self._finish(order, drawn, self._encode_now(drawn, order, form), keeping)
 
         return Timed(deadline, partial(self.sampler.begin, order, deadline), answered, done).begin()
 
@@ -244,11 +243,13 @@ class Service:
         size = images * value_bytes(model.form)
         if _inline(size, form):
             drawn = await draw()
-            return drawn, self._encode_now(drawn, form, encode)
-        with self._place(form, images, size, deadline) as place:
-            drawn = await draw()
             began = time.perf_counter()
-            answer = await place.encode(partial(encode, drawn))
+            answer = encode(drawn)
+        else:
+            with self._place(form, images, size, deadline) as place:
+                drawn = await draw()
+                began = time.perf_counter()
+                answer = await place.encode(partial(encode, drawn))
         seconds = time.perf_counter() - began
         self.metrics.encoded(seconds)
         return drawn, (answer, seconds)
@@ -261,12 +262,12 @@ class Service:
             self.metrics.rejected(images, error.reason)
             raise
 
-    def _encode_now(self, drawn: Drawn, form: str, encode: Encode) -> tuple[Answer, float]:
-        """The encoding and the seconds that it took, of few bytes."""
+    def _encode_now(self, drawn: Drawn, order: Order, form: str) -> tuple[Answer, float]:
+        """The answer and the seconds that it took, of few bytes."""
         if drawn.png is not None and form == "png":
             return Answer(drawn.png, MEDIA_TYPES[form]), 0.0
         began = time.perf_counter()
-        answer = encode(drawn)
+        answer = encode_samples(order.model, drawn, form, truncation=order.truncation)
         seconds = time.perf_counter() - began
         self.metrics.encoded(seconds)
         return answer, seconds
