@@ -144,7 +144,10 @@ class Encoders:
     def ended(self, place: Place, began: float) -> None:
         """An encoding is done: learn from it."""
         with self._lock:
-            seconds, size = self._measured.get(place.form, (0.0, 0.0))
+            if place.form not in self._measured:  # the first of a format loads what it needs: it says nothing
+                self._measured[place.form] = (0.0, 0.0)
+                return
+            seconds, size = self._measured[place.form]
             took = self._clock() - began
             if size:
                 took = min(took, OUTLIER * seconds / size * place.size)

@@ -43,8 +43,10 @@ def clock():
 
 
 @pytest.fixture
-def encoders(clock):
+async def encoders(clock):
+    """With one thread, which has encoded once."""
     made = Encoders(1, clock=clock)
+    await teach(made, clock, 1000.0)
     yield made
     made.close()
 
@@ -65,6 +67,12 @@ async def cancelled(task):
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_the_first_of_a_format_says_nothing(encoders, clock):
+    """It took a thousand seconds, and a second one beside another is let in."""
+    with encoders.place("webp", 100, NEVER), encoders.place("webp", 100, Deadline(clock.now + 1)):
+        pass
 
 
 async def test_what_has_not_begun_when_its_caller_leaves_never_does(encoders, clock):
