@@ -13,8 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from models.errors import GenserveError
-from models.files import told
+from models.errors import GenserveError, told
 from models.version import code_version
 from serving.arguments import add_serve_arguments
 from trainer.arguments import add_export_arguments, add_train_arguments

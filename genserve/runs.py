@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from genserve.table import print_table
-from models.errors import GenserveError
-from models.files import told
+from models.errors import GenserveError, told
 from trainer.run_records import DEFAULTS, RunRecord, find_runs
 
 NOT_COMPARED = {"preset", "loss", "kimg", "threads", "snapshot_kimg"}  # a column of its own, or no matter

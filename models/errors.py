@@ -82,3 +82,8 @@ class Unavailable(GenserveError):
     status = 503
     exit_status = 3
     title = "Unavailable"
+
+
+def told(error: OSError) -> str:
+    """Which file, and what is the matter with it."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

@@ -98,11 +98,6 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def told(error: OSError) -> str:
-    """Which file, and what is the matter with it."""
-    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-
-
 def pretty_json(value: object) -> bytes:
     """A file's worth of JSON that a person can read: a struct, or what msgspec encodes otherwise."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

@@ -10,8 +10,7 @@ from pathlib import Path
 import msgspec
 
 from models.datasets import Dataset
-from models.errors import GenserveError, Invalid, Unavailable
-from models.files import told
+from models.errors import GenserveError, Invalid, Unavailable, told
 from trainer.arguments import OPTIONS
 from trainer.config import Config, Device, Precision, make_config
 from trainer.distributed import Crew, Gone, assembled

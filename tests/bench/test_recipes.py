@@ -35,7 +35,9 @@ def test_runs_are_paired_by_seed_and_length() -> None:
         run("ours", 0, [0.01], 10.0, kimg=1000.0),
     ]
     told = "\n".join(compare(runs))
-    assert "ours / primers averaged: 1.2500 [0.5000 2.0000]" in told
+    assert "ours, 100 kimg / primers averaged: 1.2500 [0.5000 2.0000]" in told
+    assert "ours, 1000 kimg: FD/Tr" in told
+    assert "ours, 1000 kimg /" not in told
     assert "reached in 0.2500 [0.2500 0.2500] of its time, never in 1" in told
 
 

@@ -15,8 +15,8 @@ import pytest
 from genserve.cli import main
 from models import files
 from models.datasets import load_dataset
-from models.errors import Invalid, NotFound, Refused
-from models.files import append_line, replace_file, told, write_file
+from models.errors import Invalid, NotFound, Refused, told
+from models.files import append_line, replace_file, write_file
 from trainer import commands, training
 from trainer.run_dir import RunDir
 from trainer.selection import make_scorer
