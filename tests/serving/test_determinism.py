@@ -32,6 +32,7 @@ from tests.serving.kit import Server, closing, running
 
 SEEDS = 48  # so that requests overlap
 CLASSES = 4
+MIXES = 2000
 
 
 @st.composite
@@ -117,13 +118,16 @@ def alone(repository):
 def test_an_images_bytes_depend_on_nothing_else(repository, alone):
     """Thousands of batches, none the same, of waves of concurrent requests, the later over what the earlier cached."""
 
-    @settings(max_examples=45, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(servers, speeds, st.lists(st.lists(wishes(), min_size=6, max_size=20), min_size=3, max_size=6))
     def check_mixes(server, speed, waves):
         asyncio.run(_check(repository, alone, server, speed, waves))
 
-    check_mixes()
-    assert len(alone.mixes) >= 2000
+    for _ in range(10):  # how many batches a wave makes is the machine's affair
+        check_mixes()
+        if len(alone.mixes) >= MIXES:
+            break
+    assert len(alone.mixes) >= MIXES
     assert sum(count > 1 for count in alone.seen.values()) >= 100
 
 
