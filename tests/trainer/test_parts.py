@@ -1,7 +1,6 @@
 """Networks, frozen periods, schedules, the average of G."""
 
 import copy
-import math
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -13,11 +12,9 @@ from torch import nn
 import trainer.precision
 from models.errors import DataError, Invalid
 from tests.trainer.conftest import SHAPE
-from tests.trainer.test_runs import equal
 from trainer.arguments import OPTIONS
 from trainer.config import Config, make_config
 from trainer.ema import draw_z, ema_beta, reestimate_statistics, update_ema
-from trainer.finite import Diverged, Lookout
 from trainer.freezing import frozen
 from trainer.network_parts import InParts, in_parts, stages
 from trainer.networks import make_discriminator, make_generator
@@ -185,61 +182,6 @@ def test_batch_normalisation_in_one_call_is_that_of_two(tiny: Config) -> None:
     once.eval()
     with in_parts(once, 2):
         torch.testing.assert_close(once(real), once(torch.cat([real, fake]))[:4])
-
-
-# Numbers that are not finite.
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_is_named(tiny: Config, value: float) -> None:
-    """Step, tensor and network are said, and no weight was touched."""
-    state = State(tiny, SHAPE)
-    state.D.features[0].weight.register_hook(lambda gradient: gradient * value)
-    before = {name: p.detach().clone() for name, p in state.D.named_parameters()}
-    with pytest.raises(Diverged, match=r"step 0: the gradient of features\.0\.weight of D is not finite"):
-        state.train_d(noise(), 0)
-    assert all(torch.equal(p, before[name]) for name, p in state.D.named_parameters())
-
-
-def test_a_weight_that_is_not_finite_is_named(tiny: Config) -> None:
-    """It makes every gradient NaN, in both networks: the weight is what is named, whoever plays."""
-    state = State(tiny, SHAPE)
-    state.G.to_image.bias.data.fill_(float("nan"))
-    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of G is not finite"):
-        state.train_g(noise())
-    with pytest.raises(Diverged, match=r"step 0: to_image\.bias of G is not finite"):
-        state.train_d(noise(), 0)
-
-
-def test_who_looks_seldom_loses_nothing(tiny: Config) -> None:
-    """A fault in one step of D, found six steps later: it is named, and no weight or moment moved from there on."""
-    state = State(tiny, SHAPE)
-    state.lookout = Lookout(10)
-    bad = Batch(noise().images * math.nan)
-    before: dict[str, Any] = {}
-    for d_step, real in enumerate((noise(), noise(), bad, noise())):
-        if real is bad:
-            before = copy.deepcopy(state.state_dict())
-        state.train_d(real, d_step)
-        state.train_g(noise())
-    after = state.state_dict()
-    for name, optimiser in (("G", "g_optimiser"), ("D", "d_optimiser")):
-        weights = [key for key, _ in getattr(state, name).named_parameters()]
-        assert equal([before[name][key] for key in weights], [after[name][key] for key in weights])
-        assert equal(before[optimiser]["state"], after[optimiser]["state"])
-    with pytest.raises(Diverged, match="step 4: the loss of D is not finite"):
-        state.lookout.settle()
-
-
-def test_looking_seldom_changes_no_step(tiny: Config) -> None:
-    """As long as everything is finite."""
-    often, seldom = State(tiny, SHAPE), State(tiny, SHAPE)
-    seldom.lookout = Lookout(3)
-    for d_step in range(4):
-        for state in (often, seldom):
-            state.train_d(noise(), d_step)
-            state.train_g(noise())
-    assert equal(often.state_dict(), seldom.state_dict())
 
 
 def _fields(config: Config) -> dict[str, object]:
