@@ -70,9 +70,13 @@ async def cancelled(task):
 
 
 async def test_the_first_of_a_format_says_nothing(encoders, clock):
-    """It took a thousand seconds, and a second one beside another is let in."""
-    with encoders.place("webp", 100, NEVER), encoders.place("webp", 100, Deadline(clock.now + 1)):
+    """It took a thousand seconds, and one of a second is let in beside another; after a second one it is not."""
+    await teach(encoders, clock, 1000.0, form="apng")
+    with encoders.place("apng", 100, NEVER), encoders.place("apng", 100, Deadline(clock.now + 1)):
         pass
+    await teach(encoders, clock, 1000.0, form="apng")
+    with encoders.place("apng", 100, NEVER), pytest.raises(DeadlineExceeded):
+        encoders.place("apng", 100, Deadline(clock.now + 1))
 
 
 async def test_what_has_not_begun_when_its_caller_leaves_never_does(encoders, clock):
