@@ -62,6 +62,7 @@ def closed_loop(
     connections: int,
     seconds: float,
     pause_seconds: float = 0.0,
+    between: Requests | None = None,
     mark: bytes | None = None,
 ) -> Load:
     """Drive a server on 127.0.0.1; nothing is in flight when this returns.
@@ -72,9 +73,14 @@ def closed_loop(
         connections: kept open, one request in flight on each.
         seconds: measured, after a warm-up.
         pause_seconds: between an answer and the next request; only with one connection.
+        between: asked and answered at the beginning of each pause, through another connection; not counted.
         mark: counted in the answers' heads, such as b"x-cache: hit".
     """
-    drive = _Paced(port, requests, mark, pause_seconds) if pause_seconds else _Loop(port, requests, mark, connections)
+    drive: _Paced | _Loop
+    if pause_seconds:
+        drive = _Paced(port, requests, mark, pause_seconds, between)
+    else:
+        drive = _Loop(port, requests, mark, connections)
     drive.run(time.perf_counter() + WARM_UP * seconds)
     drive.begin()
     began, cpu = time.perf_counter(), cpu_seconds()
@@ -137,14 +143,18 @@ class _Drive:
 
     def keep(self, answer: bytes, length: int, latency: float) -> None:
         """Count an answer."""
-        if not answer.startswith(b"HTTP/1.1 200"):
-            self.failures[answer[9:12].decode()] += 1
+        if not is_fine(answer):
+            self.fail(answer)
             return
         self.answered += 1
         self.latencies.append(latency)
         self.answer_bytes += length
         if self._mark is not None and self._mark in answer:
             self.marked += 1
+
+    def fail(self, answer: bytes) -> None:
+        """Count what is no answer."""
+        self.failures[answer[9:12].decode()] += 1
 
 
 class _Loop(_Drive):
@@ -205,28 +215,46 @@ class _Loop(_Drive):
 
 
 class _Paced(_Drive):
-    """One connection that rests between an answer and the next request."""
+    """One connection that rests between an answer and the next request; another may ask something meanwhile."""
 
-    def __init__(self, port: int, requests: Requests, mark: bytes | None, pause_seconds: float) -> None:
+    def __init__(
+        self, port: int, requests: Requests, mark: bytes | None, pause_seconds: float, between: Requests | None
+    ) -> None:
         super().__init__(port, requests, mark)
         self._pause_seconds = pause_seconds
         self._connection = Connection(port)
+        self._other = (Connection(port), between.stream()) if between else None
 
     def run(self, until: float) -> None:
         """Ask and count until then; a request in flight is waited for."""
         while time.perf_counter() < until:
             began = time.perf_counter()
-            self._connection.ask(next(self._stream))
-            while (answer := self._connection.receive()) is None:
-                pass
+            answer = _answer(self._connection, next(self._stream))
             self.keep(answer, self._connection.length, time.perf_counter() - began)
+            if self._other and not is_fine(answer := _answer(self._other[0], next(self._other[1]))):
+                self.fail(answer)
             time.sleep(self._pause_seconds)
 
     def drain(self, until: float) -> None:
         """Nothing is in flight."""
         self._connection.close()
+        if self._other:
+            self._other[0].close()
+
+
+def _answer(connection: Connection, request: bytes) -> bytes:
+    """Ask, and wait for the answer's head."""
+    connection.ask(request)
+    while (answer := connection.receive()) is None:
+        pass
+    return answer
+
+
+def is_fine(answer: bytes) -> bool:
+    """Whether it is a 200."""
+    return answer.startswith(b"HTTP/1.1 200")
 
 
 def says_close(answer: bytes) -> bool:
     """Whether the server gives up the connection after this answer, which it does with some that are not 200."""
-    return not answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer
+    return not is_fine(answer) and b"connection: close" in answer

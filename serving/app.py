@@ -20,7 +20,7 @@ from serving.middleware import Front
 from serving.pages import model_routes, page_routes
 from serving.problems import answer_error
 from serving.routes import hot_routes, operating_routes, sampling_routes
-from serving.service import Service
+from serving.service import Service, nothing_ahead
 from serving.settings import Settings
 
 
@@ -71,6 +71,7 @@ def create_app(
         metrics=metrics,
         scrape=scrape,
         encoders=Encoders(settings.threads or available_cores()),
+        made_ahead=nothing_ahead if backend.stock is None else backend.stock.answer,
     )
     metrics.ready.set_function(lambda: service.ready)
     metrics.draining.set_function(lambda: service.state.draining)

@@ -10,6 +10,7 @@ from models.probing import used_provider
 from models.repository import Repository, Version
 from models.runtime import available_cores, default_providers, on_processor
 from serving.answers import encode_samples
+from serving.asgi import Reply
 from serving.batcher import Batcher
 from serving.cache_memory import ByteLRU, MemoryCache
 from serving.cache_redis import RedisCache
@@ -19,6 +20,7 @@ from serving.live import LiveModels
 from serving.loading import LiveModel, load
 from serving.metrics import Metrics
 from serving.monitor import Monitor
+from serving.replies import reply_of
 from serving.sampler import Drawn, Sampler
 from serving.schedule import Schedule
 from serving.settings import PROVEN_BATCH, Settings
@@ -54,7 +56,7 @@ class Backend:
     sampler: Sampler
     metrics: Metrics
     publisher: "Publisher"
-    stock: Stock | None
+    stock: Stock[Reply] | None
     monitor: Monitor | None
     shadow: Shadow | None
     inspector: Inspector
@@ -201,10 +203,12 @@ class Publisher:
             changed()
 
 
-def _stock(settings: Settings, batcher: Batcher, live: LiveModels, metrics: Metrics) -> Stock | None:
+def _stock(settings: Settings, batcher: Batcher, live: LiveModels, metrics: Metrics) -> Stock[Reply] | None:
     if settings.stock_images == 0:
         return None
-    return Stock(batcher, limit=settings.stock_images, champions=lambda: live.champions, encode=_png, observer=metrics)
+    return Stock(
+        batcher, limit=settings.stock_images, champions=lambda: live.champions, finish=_finish, observer=metrics
+    )
 
 
 def _shadow(
@@ -231,10 +235,14 @@ def _shadow(
     )
 
 
-def _png(model: LiveModel, drawn: Drawn) -> bytes | None:
+def _finish(model: LiveModel, drawn: Drawn) -> tuple[Drawn, Reply | None]:
+    """An image with its PNG and the whole answer that it is; vectors are encoded as they are asked for."""
     if model.manifest.kind != "image":
-        return None
-    return encode_samples(model, drawn, "png", truncation=None).body
+        return drawn, None
+    answer = encode_samples(model, drawn, "png", truncation=None)
+    reply = reply_of(model, drawn, answer)
+    reply.head()  # made now: later somebody waits for it
+    return drawn._replace(png=answer.body), reply
 
 
 def _caches(settings: Settings, metrics: Metrics) -> tuple[MemoryCache | None, RedisCache | None]:

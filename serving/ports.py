@@ -49,10 +49,6 @@ class Draws(Protocol):
         """Samples for seeds."""
         ...
 
-    def ready(self, order: Order) -> Drawn | None:
-        """What was made ahead for an order that leaves everything open; None where nothing was."""
-        ...
-
     def begin(self, order: Order, deadline: Deadline, done: Done[Drawn]) -> Leave:
         """`sample` for one seed, by calling back."""
         ...

@@ -249,10 +249,6 @@ class RemoteSampler:
 
         return await self._drawn(order, len(order.seeds), question)
 
-    def ready(self, order: Order) -> Drawn | None:
-        """See Sampler.ready: the stock is in the engine's process."""
-        return None
-
     def begin(self, order: Order, deadline: Deadline, done: Done[Drawn]) -> Leave:
         """See Sampler.begin."""
         return run(self.sample(order, deadline), done)

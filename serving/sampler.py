@@ -156,17 +156,13 @@ class Sampler:
             max([one.inference_seconds for one in fetched.values()], default=0.0),
         )
 
-    def ready(self, order: Order) -> Drawn | None:
-        """What was made ahead for an order that leaves everything open; None where nothing was."""
-        return None if self._stock is None else self._stock(order)
-
     def begin(self, order: Order, deadline: Deadline, done: Done[Drawn]) -> Leave:
         """`sample` for one seed, by calling back, perhaps at once.
 
         Raises:
             QueueFull, QueueTooLong, DeadlineExceeded: see Batcher.submit.
         """
-        if (made := self.ready(order)) is not None:
+        if self._stock is not None and (made := self._stock(order)) is not None:
             done(made)
             return nothing
         model, seeds, classes = order.model, order.seeds, order.class_idx

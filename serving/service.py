@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from models.errors import Invalid
@@ -26,6 +26,7 @@ from serving.metrics import Metrics
 from serving.offload import offload
 from serving.orders import LatentOrder, Order, order_samples, order_walk
 from serving.ports import Draws, Models
+from serving.replies import reply_of
 from serving.requests import InterpolateRequest, SampleRequest, decode_body
 from serving.sampler import Drawn
 from serving.schedule import Deadline
@@ -41,6 +42,11 @@ MAX_LEFT_OPEN = 256  # different words of such requests that are known at once
 T = TypeVar("T")
 R = TypeVar("R", SampleRequest, InterpolateRequest)
 Encode = Callable[[Drawn], Answer]
+
+
+def nothing_ahead(model: LiveModel) -> Reply | None:
+    """No answer is ready."""
+    return None
 
 
 class Keeping(NamedTuple):
@@ -74,6 +80,7 @@ class Service:
         metrics: where numbers go.
         scrape: what /metrics answers.
         encoders: threads for encoding.
+        made_ahead: hands out a whole answer to a request that leaves everything open; None where none is ready.
         reader: a thread for large bodies: with several at once the event loop would wait for each of them.
         state: the one thing that changes: whether the server is draining.
         left_open: words of requests that an image of the stock answered: what model they name, and which one that was.
@@ -86,6 +93,7 @@ class Service:
     metrics: Metrics
     scrape: Callable[[], Awaitable[bytes]]
     encoders: Encoders
+    made_ahead: Callable[[LiveModel], Reply | None] = nothing_ahead
     reader: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="reader"))
     state: State = field(default_factory=State)
     left_open: dict[Hashable, tuple[str | None, Address]] = field(default_factory=dict)
@@ -154,10 +162,10 @@ class Service:
         model = self.live.at_hand(reference)
         if model is None or model.address != answered:
             return None
-        drawn = self.sampler.ready(Order(model, (0,), None, None, repeatable=False))
-        if drawn is None or drawn.png is None:  # none of this model's lacks a PNG: nothing is thrown away
-            return None
-        return self.respond(model, drawn, Answer(drawn.png, MEDIA_TYPES["png"]), 0.0)
+        reply = self.made_ahead(model)
+        if reply is not None:
+            self.metrics.served(model.version.name, 1)
+        return reply
 
     def sample_one(self, request: Incoming, done: Done[Reply]) -> Leave | None:
         """POST /sample of one small sample by its seed, which most requests are: `sample` by calling back.
@@ -284,7 +292,7 @@ class Service:
         model, (answer, seconds) = order.model, encoded
         if order.repeatable and keeping is not None:
             known = drawn._replace(cache="hit", queue_seconds=0.0, inference_seconds=0.0)
-            reply = self._reply(model, known, answer, 0.0, more)
+            reply = reply_of(model, known, answer, more=more)
             kept = Kept(reply, len(order.seeds), keeping.reference, model.address)
             self.sampler.keep_answer(keeping.key, kept)
         return self.respond(model, drawn, answer, seconds, more)
@@ -328,32 +336,7 @@ class Service:
     ) -> Reply:
         """The answer with what is said about it, counted."""
         self.metrics.served(model.version.name, len(drawn.seeds or drawn.samples))
-        return self._reply(model, drawn, answer, encode_seconds, more)
-
-    def _reply(
-        self, model: LiveModel, drawn: Drawn, answer: Answer, encode_seconds: float, more: Headers | None
-    ) -> Reply:
-        queue, inference, encode = 1000 * drawn.queue_seconds, 1000 * drawn.inference_seconds, 1000 * encode_seconds
-        timing = b"queue;dur=%.3f, inference;dur=%.3f, encode;dur=%.3f" % (queue, inference, encode)
-        headers = [
-            (b"content-type", answer.media_type.encode()),
-            *_model_headers(str(model.version), model.manifest.digest, model.numerics),
-            (b"x-cache", drawn.cache.encode()),
-            (b"server-timing", timing),
-            *(more or ()),
-        ]
-        if drawn.seeds:
-            headers.append((b"x-seed", b"%d" % drawn.seeds[0]))
-        return Reply(200, headers, answer.body)
-
-
-@lru_cache(maxsize=64)
-def _model_headers(version: str, digest: str, numerics: str) -> tuple[tuple[bytes, bytes], ...]:
-    return (
-        (b"x-model", version.encode()),
-        (b"x-model-digest", digest.encode()),
-        (b"x-numerics", numerics.encode()),
-    )
+        return reply_of(model, drawn, answer, encode_seconds=encode_seconds, more=more)
 
 
 def _inline(size: int, form: str) -> bool:

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 
@@ -28,6 +28,8 @@ FILL_SECONDS = 60.0  # an image that takes longer is given up
 FAILED_SECONDS = 1.0  # before the next try
 FORGETTING = 0.995  # weight that an earlier request keeps at each later one, as a sign of demand
 UNEVEN_SHARE = 0.1  # of the stock may be on the wrong shelf before something is thrown away
+
+R = TypeVar("R")
 
 log = structlog.get_logger("genserve.stock")
 
@@ -56,14 +58,26 @@ def _key(model: LiveModel) -> Key:
     return Key(model.version.name, model.manifest.digest, model.numerics)
 
 
-class Stock:
+class Ready(NamedTuple, Generic[R]):
+    """An image of the stock.
+
+    Args:
+        drawn: it, as an order gets it.
+        answer: whole, for a request that leaves the format open, too; None where there is none.
+    """
+
+    drawn: Drawn
+    answer: R | None
+
+
+class Stock(Generic[R]):
     """A bounded number of images, shared among the champions by recent demand.
 
     Args:
         batcher: makes them.
         limit: images, over all models.
         champions: the models that answer for their names now.
-        encode: the PNG of one image, as it answers; callable from any thread; None where the model makes no images.
+        finish: what an image is handed out as, and its whole answer if it has one; callable from any thread.
         observer: told of every change.
     """
 
@@ -73,15 +87,15 @@ class Stock:
         *,
         limit: int,
         champions: Callable[[], Sequence[LiveModel]],
-        encode: Callable[[LiveModel, Drawn], bytes | None],
+        finish: Callable[[LiveModel, Drawn], tuple[Drawn, R | None]],
         observer: StockObserver,
     ) -> None:
         self._batcher = batcher
         self._limit = limit
         self._champions = champions
-        self._encode = encode
+        self._finish = finish
         self._observer = observer
-        self._shelves: dict[Key, deque[Drawn]] = {}
+        self._shelves: dict[Key, deque[Ready[R]]] = {}
         self._demand: dict[str, float] = {}
         self._changed = asyncio.Event()
 
@@ -96,16 +110,22 @@ class Stock:
         shelf = self._shelves.get(key)
         if shelf is None:  # no champion
             return None
-        for name in self._demand:
-            self._demand[name] *= FORGETTING
-        self._demand[key.name] = self._demand.get(key.name, 0.0) + 1.0
-        self._changed.set()
-        if not shelf:
+        ready = shelf.popleft() if shelf else None
+        self._asked(key, served=ready is not None)
+        return None if ready is None else ready.drawn
+
+    def answer(self, model: LiveModel) -> R | None:
+        """The whole answer to a request that leaves everything open; None where there is none, and nothing is counted.
+
+        A hit touches little memory that another request does not, and so must this: what is not needed to answer comes
+        after the answer.
+        """
+        key = _key(model)
+        shelf = self._shelves.get(key)
+        if not shelf or shelf[0].answer is None:
             return None
-        drawn = shelf.popleft()
-        self._observer.stocked(key.name, len(shelf))
-        self._observer.stock_served(key.name)
-        return drawn
+        asyncio.get_running_loop().call_soon(self._asked, key, True)
+        return shelf.popleft().answer
 
     def champions_changed(self) -> None:
         """There may be new champions: what is kept of old ones goes."""
@@ -118,6 +138,17 @@ class Stock:
             self._observer.stocked(key.name, 0)
         self._demand = {key.name: self._demand.get(key.name, 0.0) for key in champions}
         self._changed.set()
+
+    def _asked(self, key: Key, served: bool) -> None:
+        """An order came that the stock may answer: demand, and numbers."""
+        for name in self._demand:
+            self._demand[name] *= FORGETTING
+        self._demand[key.name] = self._demand.get(key.name, 0.0) + 1.0
+        self._changed.set()
+        if served:
+            self._observer.stock_served(key.name)
+            if key in self._shelves:  # else there is a new champion, whose shelf is told by itself
+                self._observer.stocked(key.name, len(self._shelves[key]))
 
     async def run(self) -> None:
         """Fill the shelves in idle time, until cancelled."""
@@ -180,8 +211,8 @@ class Stock:
         class_idx = latents[0].class_idx
         classes = None if class_idx is None else tuple(class_idx.tolist())
         drawn = Drawn(made.samples.copy(), (seed,), classes, "stock", 0.0, 0.0)  # a view would keep its batch alive
-        drawn = drawn._replace(png=await asyncio.to_thread(self._encode, model, drawn))
+        ready = Ready(*await asyncio.to_thread(self._finish, model, drawn))
         shelf = self._shelves.get(_key(model))
         if shelf is not None:  # else it was promoted away meanwhile
-            shelf.append(drawn)
+            shelf.append(ready)
             self._observer.stocked(model.version.name, len(shelf))

@@ -125,6 +125,14 @@ def test_a_paced_load_rests(serve: Serve) -> None:
     assert min(load.latencies) < 0.03
 
 
+def test_a_paced_load_asks_something_else_between(serve: Serve) -> None:
+    """Once in each pause; counted only where it fails."""
+    server = serve(lambda body: [http(status="429 Too Many Requests") if body == b"{}" else http()])
+    load = closed_loop(server.port, SEEDED, connections=1, seconds=1.0, pause_seconds=0.03, between=Requests("{}"))
+    assert load.answered == server.bodies.count(b"{}") == load.failures["429"] == len(server.bodies) / 2
+    assert load.requests <= load.answered
+
+
 @pytest.mark.parametrize("cuts", [(1,), (20,), (30, 31), (37, 60, 100)])
 def test_answers_in_pieces_are_put_together(serve: Serve, cuts: tuple[int, ...]) -> None:
     """Wherever TCP cuts them, within the head, at its end or within the body."""

@@ -76,6 +76,24 @@ async def test_a_request_without_a_seed_is_answered_from_the_stock(two, stocked)
         assert 'genserve_stock_served_total{model="classes"} 2.0' in text
 
 
+async def test_answers_by_the_same_words_count_like_the_first(two, stocked):
+    """Each is the image of the seed that it says, handed out once, served once, and missing on the shelf."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        answers = [await client.post("/sample", json={"model": "tiny"}) for _ in range(3)]
+        assert {answer.headers["x-cache"] for answer in answers} == {"stock"}
+        assert {answer.headers["content-type"] for answer in answers} == {"image/png"}
+        await asyncio.sleep(0)  # counted after the answer
+        text = app.service.metrics.exposition().decode()
+        assert 'genserve_stock_served_total{model="tiny"} 3.0' in text
+        assert 'genserve_images_served_total{model="tiny"} 3.0' in text
+        for answer in answers:
+            again = await client.post("/sample", json={"model": "tiny", "seed": int(answer.headers["x-seed"])})
+            assert again.content == answer.content
+        await until(lambda: stock_of(app, "tiny") + stock_of(app, "classes") == 8)
+
+
 async def test_no_image_is_handed_out_twice_and_the_stock_is_filled_again(two, stocked):
     """Forty requests, forty seeds."""
     app = create_app(stocked, two)
@@ -172,7 +190,9 @@ async def test_nothing_is_made_ahead_while_anyone_waits(zoo):
     network = Gated()
     model = replace(load(zoo, zoo.resolve("tiny")), generator=network)
     batcher = Watched(Schedule(max_queue_images=64, max_batch_images=16, engines=2), observer=Log())
-    stock = Stock(batcher, limit=2, champions=lambda: [model], encode=lambda *_: None, observer=Metrics())
+    stock = Stock(
+        batcher, limit=2, champions=lambda: [model], finish=lambda _, drawn: (drawn, None), observer=Metrics()
+    )
     callers = []
     for batches in (1, 2, 2):
         callers.append(asyncio.create_task(batcher.generate(model, _zeros, 1, deadline=NEVER)))
