@@ -76,7 +76,7 @@ async def test_an_encoding_is_left_at_the_deadline(repository, monkeypatch, gate
     """504 while it still runs; one that waits behind it never begins."""
     monkeypatch.setattr("serving.service.encode_samples", gate.around(encode_samples))
     monkeypatch.setattr("serving.service.encode_walk", gate.around(encode_walk))
-    async with running(create_app(Settings(threads=1), repository)) as client:
+    async with running(create_app(Settings(threads=1, stock_images=0), repository)) as client:
         while not gate.began:  # a busy machine may take longer to draw it
             first = ask(client, route, headers={"x-request-timeout": "0.5"})
             assert (await first).status_code == 504
@@ -100,7 +100,7 @@ async def test_a_load_is_left_at_the_deadline_and_goes_on(repository, gate, rout
             gate.around(load)(repository, version)
         return load(repository, version)
 
-    async with running(create_app(Settings(threads=1), repository, loader=loader)) as client:
+    async with running(create_app(Settings(threads=1, stock_images=0), repository, loader=loader)) as client:
         left = ask(client, route, version=1, headers=SHORT)
         assert (await left).status_code == 504
         gate.release()
@@ -111,7 +111,7 @@ async def test_a_load_is_left_at_the_deadline_and_goes_on(repository, gate, rout
 @ROUTES
 async def test_what_could_not_be_encoded_in_time_is_not_drawn(repository, route):
     """Ten seconds of encoding have places: 429 at once for who has five, and no image is made."""
-    app = create_app(Settings(threads=1), repository)
+    app = create_app(Settings(threads=1, stock_images=0), repository)
     encoders = app.service.encoders
     async with running(app) as client:
         with encoders.place("webp", 3072, Deadline(1e12)) as place:

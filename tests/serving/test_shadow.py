@@ -206,7 +206,7 @@ def test_shadow_and_monitor_work_in_the_engines_process(tmp_path):
     repository = Repository(models)
     promote_watched(repository)
     publish_tiny(repository, seed=1)
-    server = Server(models, tmp_path / "log", workers=2, shadow_share=1, monitor=1, cache_bytes=0)
+    server = Server(models, tmp_path / "log", workers=2, shadow_share=1, monitor=1, cache_bytes=0, stock_images=0)
     with closing(server):
         info = 'genserve_shadow_info{model="tiny",version="2"}'
         wait_until(lambda: server.metric(info) == 1.0, 30)

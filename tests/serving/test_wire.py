@@ -169,7 +169,13 @@ async def test_a_full_queue_is_the_whole_servers(zoo, tmp_path):
     """Two workers share one bound; the error says when to come again."""
     gate = threading.Event()
     settings = Settings(
-        default_model="tiny", threads=1, max_images=8, max_queue_images=8, max_batch_size=1, cache_bytes=0
+        default_model="tiny",
+        threads=1,
+        max_images=8,
+        max_queue_images=8,
+        max_batch_size=1,
+        cache_bytes=0,
+        stock_images=0,
     )
     backend = create_backend(settings, zoo, loader=lambda version: gated(zoo, version, gate))
     gate.set()
@@ -197,7 +203,7 @@ async def test_who_leaves_takes_his_order_out_of_the_queue(zoo, tmp_path):
     """A caller that is cancelled, and a worker whose process ended."""
     gate = threading.Event()
     gate.set()
-    settings = Settings(default_model="tiny", threads=1, max_batch_size=1, cache_bytes=0)
+    settings = Settings(default_model="tiny", threads=1, max_batch_size=1, cache_bytes=0, stock_images=0)
     backend = create_backend(settings, zoo, loader=lambda version: gated(zoo, version, gate))
     async with connected(backend, tmp_path, workers=2) as (hub, links):
         gate.clear()
