@@ -72,7 +72,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         d_period: how long D trains while G is frozen, in period_unit; D goes first.
         g_period: how long G trains while D is frozen.
         period_unit: "steps", or "epochs" of as many batches as the training split holds.
-        ema_half_life_kimg: of the average of G's weights that is exported.
+        ema_half_life_kimg: of the average of G's weights that is exported, in thousands of images shown to D.
         precision: "bf16" autocast, or "fp32". `genserve train` takes what suits the device, unless told.
         device: that trains: "cpu", "cuda", or "auto" for cuda where torch sees one.
         threads: of torch, of all this machine's processes together; 0 for every core that they may use.

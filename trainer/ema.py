@@ -12,10 +12,16 @@ STATISTICS_SEED = 0
 RAMP_UP = 0.05  # the half-life is at most this share of the images seen (Karras et al. 2020)
 
 
-def ema_beta(batch_size: int, half_life_images: float, num_images: float) -> float:
-    """The weight that the average keeps in one step of batch_size images, beta = 0.5^(batch / half-life)."""
+def ema_beta(step_images: float, half_life_images: float, num_images: float) -> float:
+    """The weight that the average keeps in one step of G, beta = 0.5^(step_images / half-life).
+
+    Args:
+        step_images: shown to D from one step of G to the next, on average.
+        half_life_images: likewise shown to D.
+        num_images: shown to D so far.
+    """
     half_life = min(half_life_images, RAMP_UP * num_images)
-    return 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
+    return 0.5 ** (step_images / half_life) if half_life > 0 else 0.0
 
 
 @torch.no_grad()

@@ -138,7 +138,8 @@ class State:
                 fake.register_hook(lambda slope: slope * noise)  # type: ignore[no-untyped-call]  # torch has no type
             loss = self.objective.g_loss(real_answers, self._judge(fake, real.class_idx, noise))
             told = self._descend(self.g_optimiser, self.G, self.D, loss, loss.detach())
-        update_ema(self.G_ema, self.G, ema_beta(config.batch_size, config.ema_half_life_kimg * 1000, self.num_images))
+        step_images = config.batch_size * config.d_period / config.g_period
+        update_ema(self.G_ema, self.G, ema_beta(step_images, config.ema_half_life_kimg * 1000, self.num_images))
         self.step += 1
         return GStep(*told)
 

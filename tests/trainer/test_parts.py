@@ -268,6 +268,21 @@ def test_a_half_life_halves() -> None:
         assert first.weight.item() == pytest.approx(0.5, rel=1e-5)
 
 
+@pytest.mark.parametrize(("d_period", "g_period"), [(1, 1), (5, 1), (2, 6)])
+@pytest.mark.parametrize("unit", ["steps", "epochs"])
+def test_the_half_life_is_of_images_shown_to_d(tiny: Config, d_period: int, g_period: int, unit: str) -> None:
+    """Whatever the periods: steps of G are as many images apart as D sees for each of them."""
+    periods = {"d_period": d_period, "g_period": g_period, "period_unit": unit}
+    settings = {"ema_half_life_kimg": 0.04, "g_lr": 0.1, "lr_decay_start": 1.0}
+    state = State(Config(**{**_fields(tiny), **periods, **settings}), SHAPE)
+    state.num_images = 10**6
+    before = next(state.G_ema.parameters()).clone()
+    state.train_g(noise())
+    expected = before.lerp(next(state.G.parameters()), 1 - 0.5 ** (16 * d_period / g_period / 40))
+    assert not torch.equal(before, expected)
+    torch.testing.assert_close(next(state.G_ema.parameters()), expected)
+
+
 def test_the_average_starts_short() -> None:
     """The half-life is at most 5 % of the images seen, and without images the average is G itself."""
     assert ema_beta(64, 1e6, 2000) == pytest.approx(0.5 ** (64 / 100))
