@@ -133,8 +133,8 @@ class State:
                 with torch.no_grad():
                     real_answers = self._judge(*real, noise)
             fake = self._generate(real.class_idx)
-            if noise is not None:
-                # D's slope grows as the noise narrows: in units of it, all count alike.
+            if noise is not None and not config.gp_lambda:
+                # D's slope grows as the noise narrows, unless it is held near 1: in units of it, all count alike.
                 fake.register_hook(lambda slope: slope * noise)  # type: ignore[no-untyped-call]  # torch has no type
             loss = self.objective.g_loss(real_answers, self._judge(fake, real.class_idx, noise))
             told = self._descend(self.g_optimiser, self.G, self.D, loss, loss.detach())

@@ -104,6 +104,19 @@ def test_slopes_are_penalised_in_units_of_the_noise() -> None:
     assert zero_centred([Part(x, (x / noise).sum(1), 4.0, noise)]).item() == pytest.approx(2.0, rel=1e-5)
 
 
+@pytest.mark.parametrize(("loss", "in_units"), [("wasserstein", False), ("hinge", True)])
+def test_gs_slope_is_in_units_of_the_noise_unless_ds_is_held_near_one(
+    monkeypatch: pytest.MonkeyPatch, loss: str, in_units: bool
+) -> None:
+    """Of a D with slope 1, G's last bias gets the noise's mean; with the gradient penalty all of it."""
+    state, noise = State(small(**{**recipe("mlp", loss), **SMALL, "loss": loss}), (3,)), torch.logspace(-2, 0, 32)
+    monkeypatch.setattr(state, "_draw_noise", lambda: noise[:, None])
+    monkeypatch.setattr(state, "_judge", lambda images, *_: images.sum(1))
+    state.train_g(Batch(torch.randn(32, 3)))
+    expected = -noise.mean() if in_units else torch.tensor(-1.0)
+    torch.testing.assert_close(state.G.layers[-1].bias.grad, expected.expand(3))
+
+
 @pytest.mark.parametrize("loss", ["relativistic", "hinge", "non-saturating"])
 def test_frozen_networks_keep_every_bit(loss: str) -> None:
     """D's and G's steps change all of their own weights and nothing of the other's, buffers included."""
