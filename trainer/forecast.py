@@ -65,12 +65,16 @@ class Forecast:
         return self.state.config.kimg * 1000 - self.state.num_images
 
     def _line(self, image_seconds: float) -> str:
-        left = math.ceil(self._images_left / 1000 / self.state.config.snapshot_kimg)
+        left = snapshots_left(self.state)
         each = "" if self._snapshot_seconds is None else f" of {duration(self._snapshot_seconds)} each"
         time_left = f"{duration(self._images_left * image_seconds)} of training and {left} snapshots{each}"
-        needed, free = disk_bytes(self.state), shutil.disk_usage(self.folder).free
-        disk = f"{needed / 1e6:.0f} MB on disk" + (f", where {free / 1e6:.0f} MB are free" if free < needed else "")
-        return f"forecast: {time_left}, {_memory(self.state)}, {disk}"
+        return f"forecast: {time_left}, {_memory(self.state)}, {self._disk()}"
+
+    def _disk(self) -> str:
+        needed = bytes_to_come(self.state, kept=(self.folder / "checkpoint.pt").exists())
+        free = shutil.disk_usage(self.folder).free
+        short = f", where {needed / 1e6:.0f} MB are still needed and {free / 1e6:.0f} MB are free"
+        return f"{disk_bytes(self.state) / 1e6:.0f} MB on disk" + (short if free < needed else "")
 
 
 def _memory(state: State) -> str:
@@ -85,11 +89,36 @@ def num_snapshots(state: State) -> int:
     return math.ceil(state.config.kimg / state.config.snapshot_kimg)
 
 
+def snapshots_left(state: State) -> int:
+    """How many are still to come."""
+    return num_snapshots(state) - int(state.num_images / 1000 // state.config.snapshot_kimg)
+
+
 def disk_bytes(state: State) -> int:
-    """What a whole run's folder holds: one checkpoint, and a generator and a sample grid a snapshot."""
-    G, D, pixels = num_bytes(state.G), num_bytes(state.D), 64 * math.prod(state.signature.shape)
-    checkpoint = (1 + MOMENTS) * (G + D) + G
-    return checkpoint + num_snapshots(state) * (G + pixels)
+    """What a whole run's folder holds: one checkpoint, and what each snapshot leaves."""
+    return _checkpoint_bytes(state) + num_snapshots(state) * _snapshot_bytes(state)
+
+
+def bytes_to_come(state: State, *, kept: bool) -> int:
+    """What a run still writes, at most at any time: a checkpoint is whole before it takes the last one's place.
+
+    Args:
+        state: of the run.
+        kept: whether there is a checkpoint already.
+    """
+    left = snapshots_left(state)
+    checkpoints = 1 if kept or left == 1 else 2
+    return checkpoints * _checkpoint_bytes(state) + left * _snapshot_bytes(state)
+
+
+def _checkpoint_bytes(state: State) -> int:
+    G = num_bytes(state.G)
+    return (1 + MOMENTS) * (G + num_bytes(state.D)) + G
+
+
+def _snapshot_bytes(state: State) -> int:
+    """Of an averaged generator and a sample grid."""
+    return num_bytes(state.G) + 64 * math.prod(state.signature.shape)
 
 
 def num_bytes(network: nn.Module) -> int:

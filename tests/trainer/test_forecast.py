@@ -1,6 +1,7 @@
 """The forecast of a long run, on a clock that the test turns."""
 
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,16 +13,17 @@ from tests.trainer.conftest import SHAPE
 from tests.trainer.test_parts import noise
 from tests.trainer.test_runs import run
 from trainer.config import Config
-from trainer.forecast import WARM_UP_ROUNDS, Forecast, disk_bytes
+from trainer.forecast import WARM_UP_ROUNDS, Forecast, bytes_to_come, disk_bytes
 from trainer.progress import Meter
 from trainer.run_dir import RunDir
 from trainer.state import State
 
 
-def lines(config: Config, seconds_a_step: float, rounds: int, folder: Path) -> list[str | None]:
+def lines(config: Config, seconds_a_step: float, rounds: int, folder: Path, num_images: int = 0) -> list[str | None]:
     """What a run says after each of its steps of D and G in turn, and after two snapshots of 7 s."""
     now = [0.0]
     state = State(config, SHAPE)
+    state.num_images = num_images
     forecast = Forecast(state, 2, folder, clock=lambda: now[0])
     said = []
     for i in range(2 * rounds):
@@ -52,7 +54,22 @@ def test_a_disk_that_is_too_small_is_told(tmp_path: Path, tiny: Config, monkeypa
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000))
     config = msgspec.structs.replace(tiny, kimg=16.0, snapshot_kimg=4.0)
     said = [line for line in lines(config, 1.0, WARM_UP_ROUNDS + 6, tmp_path) if line]
-    assert all(line.endswith("MB on disk, where 0 MB are free") for line in said)
+    assert all(re.search(r"MB on disk, where \d+ MB are still needed and 0 MB are free$", line) for line in said)
+
+
+def test_only_what_is_still_to_be_written_needs_room(
+    tmp_path: Path, tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run resumed before its last snapshot needs that one and a second checkpoint, for the time of its writing."""
+    config = msgspec.structs.replace(tiny, kimg=160.0, snapshot_kimg=4.0)
+    state = State(config, SHAPE)
+    checkpoint = bytes_to_come(state, kept=False) - bytes_to_come(state, kept=True)  # a new run keeps its first, too
+    needed = checkpoint + (disk_bytes(state) - checkpoint) // 40
+    (tmp_path / "checkpoint.pt").touch()
+    for free in (needed - 1, needed):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        told = [line for line in lines(config, 1.0, WARM_UP_ROUNDS + 6, tmp_path, num_images=156_000) if line]
+        assert [line.endswith("are free") for line in told] == [free < needed] * 2
 
 
 def test_a_short_run_is_not_forecast(tmp_path: Path, tiny: Config) -> None:
