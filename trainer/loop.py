@@ -91,7 +91,7 @@ class Trainer:
     def _run(self) -> bool:
         config, crew = self.state.config, self.state.crew
         began = time.monotonic()
-        forecast = Forecast(self.state, self.steps.d_steps + self.steps.g_steps, self.run_dir.path)
+        forecast = Forecast(self.state, self.steps.d_steps, self.steps.g_steps, self.run_dir.path)
         self.meter.begin(self._kimg)
         tick = max(TICK_KIMG, config.snapshot_kimg / MAX_TICKS)
         next_tick = _next(self._kimg, tick)
