@@ -62,7 +62,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", type=Path, metavar="R", help="go on with the run in folder R")
     parser.add_argument("--run-dir", type=Path, metavar="R", help="folder of the run (default: runs/NNN-data)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML or JSON settings; options below override")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="settings: TOML, JSON or a run's config.json; options below override",
+    )
     parser.add_argument(
         "--sweep",
         action="append",

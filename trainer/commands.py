@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import itertools
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,13 +55,23 @@ def _train(args: argparse.Namespace, crew: Crew) -> int:
     if args.sweep_kimg is not None:
         raise Invalid("there is no sweep whose length it could be: leave it out", field="sweep_kimg")
     run_dir, run, data = _begin(args, crew) if args.resume is None else _reopen(args)
-    with _explained(run_dir.kept):
-        done = train_run(run_dir, run, data, crew)
+    try:
+        with _explained(run_dir.kept):
+            done = train_run(run_dir, run, data, crew)
+    except Diverged as error:
+        raise Diverged(f"{error.detail}; {_anew(run_dir, run.config)}") from error
     if done:
         print(f"done: export with `genserve export {run_dir.path}`")
         return 0
     print(f"stopped and saved: go on with `genserve train --resume {run_dir.path}`", file=sys.stderr)
     return INTERRUPTED
+
+
+def _anew(run_dir: RunDir, config: Config) -> str:
+    """How to go on where a value is not finite: a resumed run takes the same steps, and keeps its learning rates."""
+    rates = f"--g-lr {config.g_lr / 10:g} --d-lr {config.d_lr / 10:g}"
+    command = f"genserve train --config {shlex.quote(str(run_dir.path / 'config.json'))} {rates}"
+    return f"--resume alone would meet it again; a new run of the same settings with lower learning rates: `{command}`"
 
 
 def export(args: argparse.Namespace) -> int:

@@ -167,7 +167,7 @@ LIMITS: tuple[tuple[str, float, float], ...] = (
 
 
 def read_config(path: Path) -> dict[str, object]:
-    """The fields that a TOML or JSON file gives, unchecked.
+    """The fields that a TOML or JSON file gives, unchecked; a run's config.json gives those of its configuration.
 
     Raises:
         Invalid: the file cannot be read or parsed.
@@ -177,6 +177,8 @@ def read_config(path: Path) -> dict[str, object]:
         fields = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, UnicodeDecodeError, msgspec.DecodeError, tomllib.TOMLDecodeError) as error:
         raise Invalid(f"{path}: {error}", field="config") from error
+    if isinstance(fields, dict) and isinstance(fields.get("config"), dict):
+        fields = fields["config"]
     if not isinstance(fields, dict):
         raise Invalid(f"{path}: must be a table of settings", field="config")
     return fields
@@ -195,7 +197,7 @@ def make_config(
 
     Args:
         data: as on the command line; None where the file names it.
-        file: TOML or JSON.
+        file: TOML or JSON, or config.json of a run.
         overrides: further fields from the command line.
         suited: the precision for a device, where nothing else names one.
 

@@ -148,7 +148,10 @@ def diagnose(lines: Sequence[Stats], loss: str) -> tuple[Verdict, ...]:
 
 def _diverged(h: History) -> Verdict | None:
     """A number that is not finite, or a size that has left all bounds."""
-    advice = "lower both learning rates tenfold, bound D's slope (--r1-gamma, --d-norm spectral), --precision fp32."
+    advice = (
+        "a new run (--resume goes the same way again) with both learning rates lowered tenfold, D's slope bounded "
+        "(--r1-gamma, --d-norm spectral), or --precision fp32."
+    )
     if h.lines and (fault := h.lines[-1].fault):
         return Verdict(name=DIVERGED, evidence=f"{fault[:1].upper()}{fault[1:]}.", advice=advice)
     names = {"d_loss": "D's loss", "g_loss": "G's loss", "d_norm": "D's gradient", "g_norm": "G's gradient"}

@@ -2,17 +2,24 @@
 
 import copy
 import math
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
+from genserve.cli import main
 from tests.trainer.conftest import SHAPE
 from tests.trainer.test_parts import noise
 from tests.trainer.test_runs import equal
 from trainer.config import Config
 from trainer.finite import Diverged, Lookout
+from trainer.run_dir import RunDir
 from trainer.state import Batch, State
+from trainer.steps import Steps
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -54,6 +61,33 @@ def test_who_looks_seldom_loses_nothing(tiny: Config) -> None:
         assert equal(before[optimiser]["state"], after[optimiser]["state"])
     with pytest.raises(Diverged, match="step 4: the loss of D is not finite"):
         state.lookout.settle()
+
+
+def test_a_run_that_diverged_says_how_to_begin_anew(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--resume meets the same value; the command that is named trains with the same settings and lower rates."""
+    take = Steps.take
+
+    def poisoned(steps: Steps) -> object:
+        if steps.state.num_images >= 160 and steps.state.config.g_lr > 1e-4:
+            next(steps.state.G.parameters()).data.fill_(math.nan)
+        return take(steps)
+
+    monkeypatch.setattr(Steps, "take", poisoned)
+    monkeypatch.chdir(tmp_path)
+    settings = ["--kimg=0.32", "--snapshot-kimg=0.08", "--batch-size=16", "--g-channels=4", "--d-channels=4"]
+    assert main(["train", str(blobs), *settings, "--threads=1", "--run-dir", "a run"]) == Diverged.exit_status
+    told = capsys.readouterr().err
+    assert main(["train", "--resume", "a run"]) == Diverged.exit_status
+    again = capsys.readouterr().err
+    fault, command = re.findall(
+        r"(step \d+: linear.weight of G is not finite); --resume alone .*`genserve (.*)`", told
+    )[0]
+    assert fault in again
+    assert main([*shlex.split(command), "--run-dir", "anew"]) == 0
+    before, after = (RunDir(tmp_path / name).read().config for name in ("a run", "anew"))
+    assert after == msgspec.structs.replace(before, g_lr=before.g_lr / 10, d_lr=before.d_lr / 10)
 
 
 def test_looking_seldom_changes_no_step(tiny: Config) -> None:
