@@ -6,6 +6,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from trainer.finite import Diverged
 from trainer.precision import suited as suited_precision
 from trainer.run_data import load_run_data
 from trainer.run_dir import Run, RunDir
-from trainer.sweep import combinations, parse_axis
+from trainer.sweep import Axis, Overrides, combinations, parse_axis, swept
 from trainer.sweeping import Sweep, check_trainings
 from trainer.training import follow, load_checked, make_run, prepare_torch, train_run
 
@@ -90,14 +91,14 @@ def _sweep(args: argparse.Namespace, crew: Crew) -> int:
     """Train every combination for a short while, say which was best, and how to train that in full."""
     if args.resume is not None:
         raise Invalid("a sweep goes on by itself: give the same --sweep and --run-dir again", field="resume")
-    config = _configure(args)
-    axes = [parse_axis(text, config) for text in args.sweep]
+    axes, configure = _axes(args), partial(_configure, args)
+    config = swept(axes, configure)
     kimg = args.sweep_kimg if args.sweep_kimg is not None else config.kimg * SWEEP_SHARE
     short = msgspec.structs.replace(config, kimg=kimg, snapshot_kimg=min(config.snapshot_kimg, kimg / 2))
-    data, combined = load_checked(short, crew), combinations(axes, short)
+    data, combined = load_checked(short, crew), combinations(axes, configure, short)
     check_trainings(combined, data, crew)
     folder = args.run_dir or _new_folder(config, "sweep-")
-    sweep = Sweep(folder, combined, data, config, crew)
+    sweep = Sweep(folder, combined, data, crew)
     again = f"the same command with --run-dir {folder} goes on"
     with _explained(lambda: f"what was trained is kept: mend that, and {again}"):
         done = sweep.train()
@@ -148,17 +149,26 @@ def _wanted_device(args: argparse.Namespace) -> Device:
     """The configuration's, before there is a crew; one that cannot be read is refused later, by the first process."""
     try:
         if args.resume is None:
-            return _configure(args, None).device
+            return swept(_axes(args), partial(_configure, args, suited=None)).device
         device = RunDir(args.resume).read().config.device
     except GenserveError:
         return "auto"
     return "cpu" if device == "auto" else device  # runs of before there was a choice were on the processor
 
 
-def _configure(args: argparse.Namespace, suited: Callable[[Device], Precision] | None = suited_precision) -> Config:
-    """The configuration that a command line asks for."""
+def _configure(
+    args: argparse.Namespace,
+    changes: Overrides | None = None,
+    suited: Callable[[Device], Precision] | None = suited_precision,
+) -> Config:
+    """The configuration that a command line asks for, but for changes."""
     overrides = {name: getattr(args, name) for name, *_ in OPTIONS if getattr(args, name) is not None}
-    return make_config(args.data, args.config, overrides, suited)
+    return make_config(args.data, args.config, {**overrides, **(changes or {})}, suited)
+
+
+def _axes(args: argparse.Namespace) -> list[Axis]:
+    """Of a sweep; none without one."""
+    return [parse_axis(text) for text in args.sweep or ()]
 
 
 def _new_folder(config: Config, kind: str = "") -> Path:

@@ -2,11 +2,13 @@
 
 An axis is said as FIELD=VALUE,VALUE,...; a value that ends in x is a multiple of what the configuration has, since a
 good gamma or learning rate is known up to a factor. `gamma` means r1_gamma and r2_gamma, `lr` both learning rates.
+An objective or networks come with what belongs to them, as on the command line of a training; multiples are of that.
 """
 
 import itertools
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, get_type_hints
 
 import msgspec
@@ -20,16 +22,18 @@ SHORT = {"gamma": ("r1_gamma", "r2_gamma"), "lr": ("g_lr", "d_lr")}
 FIXED = frozenset(
     {"data", "resolution", "max_skipped", "conditional", "kimg", "snapshot_kimg", "threads", "device", "tensorboard"}
 )
+GAME = frozenset({"preset", "loss"})  # others come with them
 KINDS = get_type_hints(Config)
 
 Overrides = Mapping[str, object]
+Configure = Callable[[Overrides], Config]  # what a training's command line asks for, with some settings changed
 
 
 class Axis(NamedTuple):
     """What varies, by the values' labels as they were given."""
 
     name: str
-    values: dict[str, Overrides]
+    labels: list[str]
 
 
 class Combination(NamedTuple):
@@ -38,12 +42,12 @@ class Combination(NamedTuple):
     Args:
         label: "gamma=0.3x lr=2x", the name of its folder.
         config: of it.
-        overrides: what it changes in the configuration swept.
+        full: its configuration at full length, with the seed that was asked for.
     """
 
     label: str
     config: Config
-    overrides: Overrides
+    full: Config
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,7 +77,7 @@ class Rank(NamedTuple):
     best: Outcome
 
 
-def parse_axis(text: str, config: Config) -> Axis:
+def parse_axis(text: str) -> Axis:
     """Read FIELD=VALUE,VALUE,...
 
     Raises:
@@ -83,36 +87,44 @@ def parse_axis(text: str, config: Config) -> Axis:
     labels = listed.split(",")
     if not name or not listed or "" in labels or len(set(labels)) < len(labels):
         raise Invalid(f"{text!r} is not FIELD=VALUE,VALUE,... with different values", field="sweep")
-    fields: tuple[str, ...] = SHORT.get(name, (name,))
-    if name == "gamma" and (config.r1_gamma or config.r2_gamma):
-        fields = tuple(field for field in fields if getattr(config, field))  # those that are in use
-    for field in fields:
-        if field not in KINDS or field in FIXED:
-            raise Invalid(f"{name!r} cannot be swept; what can: {', '.join(_sweepable())}", field="sweep")
-    return Axis(name, {label: {field: _value(field, label, config) for field in fields} for label in labels})
+    if name not in SHORT and (name not in KINDS or name in FIXED):
+        raise Invalid(f"{name!r} cannot be swept; what can: {', '.join(_sweepable())}", field="sweep")
+    return Axis(name, labels)
 
 
-def combinations(axes: Sequence[Axis], config: Config) -> list[Combination]:
+def swept(axes: Sequence[Axis], configure: Configure) -> Config:
+    """The configuration that is swept: with the first networks and objective, where these are.
+
+    Raises:
+        Invalid: it cannot be.
+    """
+    return configure({axis.name: axis.labels[0] for axis in axes if axis.name in GAME})
+
+
+def combinations(axes: Sequence[Axis], configure: Configure, short: Config) -> list[Combination]:
     """Every choice of one value from each axis.
+
+    Args:
+        axes: at least one.
+        configure: makes a configuration with its networks and objective changed, and all that comes with them.
+        short: what is swept, at the length of each training; gives their snapshots, too.
 
     Raises:
         Invalid: there are more than 64, one field is on two axes, or a configuration cannot be.
     """
-    changed = [field for axis in axes for field in next(iter(axis.values.values()))]
-    if len(set(changed)) < len(changed):
-        raise Invalid("two sweeps change the same field", field="sweep")
+    if not 2 <= (count := math.prod(len(axis.labels) for axis in axes)) <= MOST:
+        raise Invalid(f"{count} trainings; 2 .. {MOST} make a sweep", field="sweep")
+    length = {"kimg": short.kimg, "snapshot_kimg": short.snapshot_kimg}
     found = []
-    for labels in itertools.product(*(axis.values for axis in axes)):
-        overrides: dict[str, object] = {}
-        for axis, label in zip(axes, labels, strict=True):
-            overrides |= axis.values[label]
-        label = " ".join(f"{axis.name}={label}" for axis, label in zip(axes, labels, strict=True))
+    for labels in itertools.product(*(axis.labels for axis in axes)):
+        chosen = [(axis.name, label) for axis, label in zip(axes, labels, strict=True)]
+        name = " ".join(f"{field}={label}" for field, label in chosen)
         try:
-            found.append(Combination(label, msgspec.structs.replace(config, **overrides), overrides))
+            full = _combined(chosen, configure)
+            config = msgspec.structs.replace(full, **length)
         except Invalid as error:
-            raise Invalid(f"{label}: {error.detail}", field=error.field or "sweep") from error
-    if not 2 <= len(found) <= MOST:
-        raise Invalid(f"{len(found)} trainings; 2 .. {MOST} make a sweep", field="sweep")
+            raise Invalid(f"{name}: {error.detail}", field=error.field or "sweep") from error
+        found.append(Combination(name, config, msgspec.structs.replace(full, seed=short.seed)))
     return found
 
 
@@ -131,6 +143,22 @@ def rank(outcomes: Sequence[Outcome]) -> list[Rank]:
 
 def _share(outcome: Outcome) -> float:
     return float("inf") if outcome.share is None or outcome.failure else outcome.share
+
+
+def _combined(chosen: Sequence[tuple[str, str]], configure: Configure) -> Config:
+    """A configuration with its networks and objective first, and then all else, which may be multiples of theirs."""
+    config = configure({name: label for name, label in chosen if name in GAME})
+    changes = [(field, label) for name, label in chosen for field in _fields(name, config)]
+    if len(dict(changes)) < len(changes):
+        raise Invalid("two sweeps change the same field", field="sweep")
+    return msgspec.structs.replace(config, **{field: _value(field, label, config) for field, label in changes})
+
+
+def _fields(name: str, config: Config) -> tuple[str, ...]:
+    """What an axis means; of gammas those that are in use, where some are."""
+    fields = SHORT.get(name, (name,))
+    used = tuple(field for field in fields if getattr(config, field))
+    return used if name == "gamma" and used else fields
 
 
 def _value(field: str, label: str, config: Config) -> object:

@@ -58,20 +58,13 @@ class Sweep:
         folder: of the sweep; what an earlier call finished there is not done again.
         combinations: to train, that have passed `check_trainings`.
         data: that all are trained on.
-        config: what was swept, at its full length.
         crew: whose first process this is; without it the only one.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        combinations: Sequence[Combination],
-        data: Dataset,
-        config: Config,
-        crew: Crew | None = None,
+        self, folder: Path, combinations: Sequence[Combination], data: Dataset, crew: Crew | None = None
     ) -> None:
-        self.folder, self.combinations, self.data, self.config = folder, combinations, data, config
-        self.crew = crew
+        self.folder, self.combinations, self.data, self.crew = folder, combinations, data, crew
 
     def train(self) -> bool:
         """Train what is not done yet; says whether all is, and none was stopped.
@@ -106,7 +99,8 @@ class Sweep:
         if best is None:
             return told
         told.append(f"best: {ranks[0].setting}, kept in {self.folder / best.label}; the others' weights are deleted")
-        return [*told, f"train it in full ({self.config.kimg:g} kimg): genserve train --config {self.folder}/best.json"]
+        kimg = self._chosen(best).full.kimg
+        return [*told, f"train it in full ({kimg:g} kimg): genserve train --config {self.folder}/best.json"]
 
     def _run(self, combination: Combination) -> Run:
         """The run of a combination, which is in its folder or can be made there."""
@@ -135,9 +129,10 @@ class Sweep:
                 _drop_weights(self.folder / combination.label)
         kept = {"best": best.label, "ranks": [found._asdict() for found in self.ranks()]}
         replace_file(self.folder / "sweep.json", pretty_json(kept))
-        chosen = next(found for found in self.combinations if found.label == best.label)
-        full = msgspec.structs.replace(self.config, **{**chosen.overrides, "seed": self.config.seed})
-        replace_file(self.folder / "best.json", pretty_json(full))
+        replace_file(self.folder / "best.json", pretty_json(self._chosen(best).full))
+
+    def _chosen(self, best: Outcome) -> Combination:
+        return next(found for found in self.combinations if found.label == best.label)
 
     def _outcome(self, combination: Combination) -> Outcome:
         record, failure = RunRecord(self.folder / combination.label), self.folder / combination.label / FAILURE

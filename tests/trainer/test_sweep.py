@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from genserve.cli import main
@@ -14,7 +15,7 @@ from trainer.run_dir import RunDir
 from trainer.run_records import RunRecord
 from trainer.state import Batch, State
 from trainer.steps import Steps
-from trainer.sweep import Outcome, combinations, parse_axis, rank
+from trainer.sweep import Outcome, Overrides, combinations, parse_axis, rank, swept
 
 TINY = [
     "--kimg=3.2",
@@ -27,28 +28,60 @@ TINY = [
 ]
 
 
-def settings(*sweeps: str, **fields: object) -> list[dict[str, object]]:
-    """What each combination changes."""
-    config = make_config("fashion-mnist", None, fields)
-    return [dict(found.overrides) for found in combinations([parse_axis(sweep, config) for sweep in sweeps], config)]
+def configs(*sweeps: str, data: str = "fashion-mnist", **fields: object) -> list[Config]:
+    """Of a sweep's trainings, at full length."""
+
+    def configure(changes: Overrides) -> Config:
+        return make_config(data, None, {**fields, **changes})
+
+    axes = [parse_axis(sweep) for sweep in sweeps]
+    return [found.full for found in combinations(axes, configure, swept(axes, configure))]
+
+
+def settings(names: str, *sweeps: str, **fields: object) -> list[tuple[object, ...]]:
+    """Some settings of each training."""
+    return [tuple(getattr(config, name) for name in names.split()) for config in configs(*sweeps, **fields)]
 
 
 def test_gamma_means_the_penalties_in_use_in_multiples() -> None:
     """Both of a relativistic game, R1 alone where R2 is off."""
-    both = settings("gamma=0.3x,1x", preset="r3gan", r1_gamma=0.1, r2_gamma=0.2)
-    assert both == [
-        {"r1_gamma": pytest.approx(0.03), "r2_gamma": pytest.approx(0.06)},
-        {"r1_gamma": 0.1, "r2_gamma": 0.2},
-    ]
-    assert settings("gamma=1x,3x", d_norm="none", r1_gamma=1.0) == [{"r1_gamma": 1.0}, {"r1_gamma": 3.0}]
+    both = settings("r1_gamma r2_gamma", "gamma=0.3x,1x", preset="r3gan", r1_gamma=0.1, r2_gamma=0.2)
+    assert both == [(pytest.approx(0.03), pytest.approx(0.06)), (0.1, 0.2)]
+    one = settings("r1_gamma r2_gamma", "gamma=1x,3x", d_norm="none", r1_gamma=1.0)
+    assert one == [(1.0, 0.0), (3.0, 0.0)]
 
 
 def test_axes_multiply_and_values_keep_their_types() -> None:
     """Two axes of two and three values are six trainings; integers stay integers, words are words."""
-    found = settings("batch_size=0.5x,32", "loss=hinge,least-squares,minimax", d_norm="spectral")
+    found = settings("batch_size loss", "batch_size=0.5x,48", "loss=hinge,least-squares,minimax", d_norm="spectral")
     assert len(found) == 6
-    assert found[0] == {"batch_size": 32, "loss": "hinge"}
-    assert settings("flip=true,false") == [{"flip": True}, {"flip": False}]
+    assert found[0] == (32, "hinge")
+    assert found[5] == (48, "minimax")
+    assert settings("flip", "flip=true,false") == [(True,), (False,)]
+
+
+def test_an_objective_or_networks_come_with_what_belongs_to_them() -> None:
+    """Each training is the one that `genserve train` makes of the same options; those who say more are heard."""
+    losses = ("non-saturating", "relativistic", "wasserstein", "hinge")
+    for options in ({}, {"d_lr": 0.5, "z_dim": 9}):
+        swept_losses = configs(f"loss={','.join(losses)}", **options)
+        assert swept_losses == [make_config("fashion-mnist", None, {**options, "loss": loss}) for loss in losses]
+    assert [config.d_norm for config in swept_losses] == ["batch", "none", "none", "spectral"]
+    presets = configs("preset=resize,r3gan", data="stacked-mnist", seed=4)
+    assert presets == [make_config("stacked-mnist", None, {"preset": p, "seed": 4}) for p in ("resize", "r3gan")]
+
+
+def test_multiples_are_of_what_comes_with_the_objective() -> None:
+    """A relativistic game's own rates and gammas; where one has none, its training is named."""
+    found = settings("loss g_lr", "lr=1x,2x", "loss=hinge,relativistic")
+    assert found == [("hinge", 5e-4), ("relativistic", 2e-4), ("hinge", 1e-3), ("relativistic", 4e-4)]
+    with pytest.raises(Invalid, match="loss=hinge gamma=1x: r1_gamma is 0"):
+        configs("loss=relativistic,hinge", "gamma=1x,2x")
+
+
+def test_what_is_swept_has_the_first_objective() -> None:
+    """Options that do not go with the default one are no fault of the others."""
+    assert settings("loss r1_gamma", "loss=relativistic,hinge", r1_gamma=1.0) == [("relativistic", 1), ("hinge", 1)]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +103,7 @@ def test_axes_multiply_and_values_keep_their_types() -> None:
 def test_what_makes_no_sweep_is_refused(sweeps: list[str], complaint: str) -> None:
     """The reason is said before anything is trained."""
     with pytest.raises(Invalid, match=complaint):
-        settings(*sweeps)
+        configs(*sweeps)
 
 
 def test_seeds_are_repetitions_and_failures_come_last() -> None:
@@ -108,6 +141,28 @@ def test_a_sweep_trains_ranks_and_keeps_the_best(
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("stats.jsonl")} == before
     assert main([*words, "--g-channels=5"]) == 1
     assert "is a training with another g_channels (4, not 5): choose another folder" in capsys.readouterr().err
+
+
+def test_objectives_are_swept_with_their_recipes(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runs are as short as each other, and the best in full is what `genserve train` makes of its objective."""
+    words = ["train", str(blobs), *TINY, "--run-dir", str(tmp_path), "--sweep", "loss=wasserstein,relativistic"]
+    assert main(words) == 0
+    runs = [RunDir(tmp_path / f"loss={loss}").read().config for loss in ("wasserstein", "relativistic")]
+    assert [(run.gp_lambda, run.r1_gamma, run.d_period, run.kimg) for run in runs] == [
+        (10, 0, 5, 0.32),
+        (0, 0.05, 1, 0.32),
+    ]
+    best = make_config(None, tmp_path / "best.json", {})
+    told = capsys.readouterr().out
+    assert best.kimg == 3.2
+    assert best == msgspec.structs.replace(
+        make_config(str(blobs), None, {"loss": best.loss, "precision": best.precision}), kimg=3.2, batch_size=16,
+        z_dim=4, g_channels=4, d_channels=4, threads=1,
+    )  # fmt: skip
+    assert main(words) == 0
+    assert capsys.readouterr().out == told
 
 
 def test_a_training_that_diverges_is_told_and_the_others_go_on(
