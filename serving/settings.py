@@ -59,7 +59,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         redis_timeout_seconds: the most that Redis may cost a request.
         cache_bytes: bound of the in-process cache; 0 for no cache at all, Redis included.
         cache_ttl_seconds: how long a cached sample is kept.
-        stock_images: fresh images kept ready, over all models, for requests of one image without a seed; 0 for none.
+        stock_images: fresh images kept ready, over all models and in at most 16 MB, for requests of one image without a
+            seed; 0 for none.
         monitor: share of one core that, in idle time alone, fresh samples are drawn and held against the promotion's
             real ones with, more while a model looks wrong; 0 for no monitor.
         shadow_share: share of the load that candidates run too, without answering; 0 for none.
@@ -92,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_timeout_seconds: PositiveSeconds = 0.02
     cache_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
     cache_ttl_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] = 86_400
-    stock_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    stock_images: Annotated[int, Meta(ge=0, le=1_000_000)] = 64
     monitor: Share = 0.2
     shadow_share: Share = 0.0
     shadow_models: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ import structlog
 from models.latents import MAX_SEED, draw
 from models.latents import Drawn as LatentDraw
 from serving.batcher import Batcher
+from serving.cache import value_bytes
 from serving.loading import LiveModel
 from serving.orders import Order
 from serving.sampler import Drawn
@@ -27,6 +28,8 @@ BUSY_SECONDS = 0.05  # most between two looks
 FILL_SECONDS = 60.0  # an image that takes longer is given up
 FAILED_SECONDS = 1.0  # before the next try
 FORGETTING = 0.995  # weight that an earlier request keeps at each later one, as a sign of demand
+MAX_BYTES = 16 * 1024 * 1024  # of all the stock, so that large images take no more
+READY_BYTES = 2048  # of an image besides its samples and its PNG, which is hardly ever larger than they
 UNEVEN_SHARE = 0.1  # of the stock may be on the wrong shelf before something is thrown away
 
 R = TypeVar("R")
@@ -75,7 +78,7 @@ class Stock(Generic[R]):
 
     Args:
         batcher: makes them.
-        limit: images, over all models.
+        limit: images, over all models; fewer where that many take more than MAX_BYTES.
         champions: the models that answer for their names now.
         finish: what an image is handed out as, and its whole answer if it has one; callable from any thread.
         observer: told of every change.
@@ -187,15 +190,20 @@ class Stock(Generic[R]):
             return None
         weights = {key: self._demand[key.name] + 1.0 / len(shelves) for key in shelves}
         whole = sum(weights.values())
-        missing = {key: self._limit * weights[key] / whole - len(shelf) for key, shelf in shelves.items()}
+        shares = {key: weights[key] / whole * self._most(champions[key]) for key in shelves}
+        missing = {key: shares[key] - len(shelf) for key, shelf in shelves.items()}
         least = max(missing, key=missing.__getitem__)
-        if len(self) >= self._limit:
-            if missing[least] < max(1.0, UNEVEN_SHARE * self._limit):
+        if sum(missing.values()) < 1.0 - 1e-6:  # no room for another
+            if missing[least] < max(1.0, UNEVEN_SHARE * sum(shares.values())):
                 return None
             most = min(missing, key=missing.__getitem__)
             shelves[most].popleft()
             self._observer.stocked(most.name, len(shelves[most]))
         return champions[least]
+
+    def _most(self, model: LiveModel) -> float:
+        """Images of a model alone that the stock holds."""
+        return min(self._limit, MAX_BYTES / (2 * value_bytes(model.form) + READY_BYTES))
 
     async def _fill(self, model: LiveModel) -> None:
         """One image more: whoever comes meanwhile waits for no more than that."""

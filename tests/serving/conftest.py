@@ -31,7 +31,7 @@ def patient(monkeypatch):
 
 @pytest.fixture
 def settings():
-    return Settings(default_model="tiny", threads=2, max_images=64, max_queue_images=128)
+    return Settings(default_model="tiny", threads=2, max_images=64, max_queue_images=128, stock_images=0)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from dataclasses import replace
 
 import msgspec
@@ -125,6 +126,22 @@ async def test_the_stock_follows_demand(two, stocked):
             await client.post("/sample", json={"model": "tiny"})
             assert stock_of(app, "tiny") + stock_of(app, "classes") <= 8
         await until(lambda: stock_of(app, "tiny") >= 7)
+
+
+async def test_the_stock_is_bounded_in_bytes_too(two, stocked, monkeypatch):
+    """Large images have fewer places, by their own size, and none where one takes more than there is."""
+    monkeypatch.setattr("serving.stock.READY_BYTES", 0)
+    monkeypatch.setattr("serving.stock.MAX_BYTES", 8 * 2 * 8 * 6 * 3)  # 8 images of 8 x 6 in colour
+    app = create_app(msgspec.structs.replace(stocked, stock_images=100), two)
+    async with running(app) as client:
+        size = 8 * 6 * 3 / math.prod(app.service.live.champion("tiny").manifest.shape)
+        await full(app, tiny=round(4 * size), classes=4)
+        assert (await client.post("/sample", json={"model": "classes"})).headers["x-cache"] == "stock"
+    monkeypatch.setattr("serving.stock.MAX_BYTES", 1)
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        answers = [await client.post("/sample", json={}) for _ in range(5)]
+        assert {answer.headers["x-cache"] for answer in answers} == {"miss"}
 
 
 async def test_a_promotion_empties_the_shelf(two, stocked):
