@@ -31,6 +31,7 @@ FORGETTING = 0.995  # weight that an earlier request keeps at each later one, as
 MAX_BYTES = 16 * 1024 * 1024  # of all the stock, so that large images take no more
 READY_BYTES = 2048  # of an image besides its samples and its PNG, which is hardly ever larger than they
 UNEVEN_SHARE = 0.1  # of the stock may be on the wrong shelf before something is thrown away
+EPSILON = 1e-9  # parts of the stock that are none
 
 R = TypeVar("R")
 
@@ -183,27 +184,35 @@ class Stock(Generic[R]):
             pause = min(2 * pause, BUSY_SECONDS)
 
     def _wanted(self) -> LiveModel | None:
-        """The model that has the least of its share; None where all have theirs."""
+        """The model that has the least of its share and room for an image more; None where all have theirs.
+
+        All is counted in parts of the whole stock, of which a large image takes more than a small one. Where there is
+        no room and the shares are far from the demand, what is too much elsewhere is thrown away.
+        """
         champions = {_key(model): model for model in self._champions()}
-        shelves = {key: shelf for key, shelf in self._shelves.items() if key in champions}
-        if not shelves:
-            return None
-        weights = {key: self._demand[key.name] + 1.0 / len(shelves) for key in shelves}
+        parts = {key: self._part(champions[key]) for key in self._shelves.keys() & champions.keys()}
+        parts = {key: part for key, part in parts.items() if part <= 1.0}
+        weights = {key: self._demand[key.name] + 1.0 / len(parts) for key in parts}
         whole = sum(weights.values())
-        shares = {key: weights[key] / whole * self._most(champions[key]) for key in shelves}
-        missing = {key: shares[key] - len(shelf) for key, shelf in shelves.items()}
-        least = max(missing, key=missing.__getitem__)
-        if sum(missing.values()) < 1.0 - 1e-6:  # no room for another
-            if missing[least] < max(1.0, UNEVEN_SHARE * sum(shares.values())):
-                return None
+        missing = {key: weights[key] / whole - part * len(self._shelves[key]) for key, part in parts.items()}
+        room = sum(missing.values()) + EPSILON
+        fits = [key for key, part in parts.items() if part <= room and missing[key] > EPSILON]
+        if fits:
+            return champions[max(fits, key=missing.__getitem__)]
+        least = max(missing, key=missing.__getitem__, default=None)
+        if least is None or missing[least] + EPSILON < max(parts[least], UNEVEN_SHARE):
+            return None
+        while room < parts[least]:
             most = min(missing, key=missing.__getitem__)
-            shelves[most].popleft()
-            self._observer.stocked(most.name, len(shelves[most]))
+            self._shelves[most].popleft()
+            self._observer.stocked(most.name, len(self._shelves[most]))
+            missing[most] += parts[most]
+            room += parts[most]
         return champions[least]
 
-    def _most(self, model: LiveModel) -> float:
-        """Images of a model alone that the stock holds."""
-        return min(self._limit, MAX_BYTES / (2 * value_bytes(model.form) + READY_BYTES))
+    def _part(self, model: LiveModel) -> float:
+        """Of the whole stock, that an image of a model takes."""
+        return max(1.0 / self._limit, (2 * value_bytes(model.form) + READY_BYTES) / MAX_BYTES)
 
     async def _fill(self, model: LiveModel) -> None:
         """One image more: whoever comes meanwhile waits for no more than that."""

@@ -77,7 +77,7 @@ def gate():
 async def app(tmp_path, gate):
     repository = Repository(tmp_path)
     promote_tiny(repository)
-    settings = Settings(threads=1, max_images=64, max_queue_images=64)
+    settings = Settings(threads=1, max_images=64, max_queue_images=64, stock_images=0)
     made = create_app(settings, repository, loader=lambda version: GatedModel(load(repository, version), gate))
     async with running(made):
         yield made

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 from dataclasses import replace
 
 import msgspec
@@ -128,20 +127,34 @@ async def test_the_stock_follows_demand(two, stocked):
         await until(lambda: stock_of(app, "tiny") >= 7)
 
 
-async def test_the_stock_is_bounded_in_bytes_too(two, stocked, monkeypatch):
-    """Large images have fewer places, by their own size, and none where one takes more than there is."""
+async def test_the_stock_is_bounded_in_bytes_too(tmp_path, stocked, monkeypatch):
+    """Large images have fewer places, by their own size, even where small ones took them all before."""
     monkeypatch.setattr("serving.stock.READY_BYTES", 0)
-    monkeypatch.setattr("serving.stock.MAX_BYTES", 8 * 2 * 8 * 6 * 3)  # 8 images of 8 x 6 in colour
-    app = create_app(msgspec.structs.replace(stocked, stock_images=100), two)
+    monkeypatch.setattr("serving.stock.MAX_BYTES", 2 * 1152)  # for samples and for answers
+    repository = Repository(tmp_path)
+    promote_tiny(repository, signature=tiny_signature(shape=(8, 8, 1)))
+    app = create_app(msgspec.structs.replace(stocked, stock_images=100), repository)
     async with running(app) as client:
-        size = 8 * 6 * 3 / math.prod(app.service.live.champion("tiny").manifest.shape)
-        await full(app, tiny=round(4 * size), classes=4)
-        assert (await client.post("/sample", json={"model": "classes"})).headers["x-cache"] == "stock"
-    monkeypatch.setattr("serving.stock.MAX_BYTES", 1)
-    app = create_app(stocked, two)
+        await full(app, tiny=1152 / 64)
+        promote_tiny(repository, "colour", signature=tiny_signature(shape=(8, 6, 3)))
+        await app.service.live.refresh()
+        await full(app, tiny=1152 / 64 / 2, colour=1152 / 144 / 2)
+        assert (await client.post("/sample", json={"model": "colour"})).headers["x-cache"] == "stock"
+
+
+async def test_what_takes_more_than_the_whole_stock_has_no_place_in_it(tmp_path, stocked, monkeypatch):
+    """The smaller model's images have all of it."""
+    monkeypatch.setattr("serving.stock.READY_BYTES", 0)
+    monkeypatch.setattr("serving.stock.MAX_BYTES", 2 * 128)
+    repository = Repository(tmp_path)
+    promote_tiny(repository, signature=tiny_signature(shape=(8, 8, 1)))
+    promote_tiny(repository, "colour", signature=tiny_signature(shape=(8, 6, 3)))
+    app = create_app(stocked, repository)
     async with running(app) as client:
-        answers = [await client.post("/sample", json={}) for _ in range(5)]
+        await full(app, tiny=2, colour=0)
+        answers = [await client.post("/sample", json={"model": "colour"}) for _ in range(5)]
         assert {answer.headers["x-cache"] for answer in answers} == {"miss"}
+        assert stock_of(app, "tiny") == 2
 
 
 async def test_a_promotion_empties_the_shelf(two, stocked):
