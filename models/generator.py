@@ -108,7 +108,9 @@ class Generator:
             raise LoadError(f"the file's sha256 is {actual[:12]}..., expected {digest[:12]}...")
         model, signature = _parsed(data)
         session = partial(make_session, providers=providers, threads=threads, precision=precision)
-        fast = _fast_form(model, providers) if lower and precision == "f32" else None
+        preferred = next((name for name in providers if name in available_providers()), None)
+        lower = lower and precision == "f32"
+        fast = _fast_form(model) if lower and preferred == CPU_PROVIDER else None
         del model  # a large one
         opened = None if fast is None else _attempt(session, fast)
         as_published = None if opened is None else partial(session, data)
@@ -119,6 +121,8 @@ class Generator:
                 raise
             except Exception as error:  # ONNX Runtime raises a dozen classes of its own, with no common base
                 raise LoadError(f"ONNX Runtime refuses the file: {error}") from error
+        if lower and preferred != CPU_PROVIDER == opened.get_providers()[0]:  # it stands in for what is missing here
+            return cls.from_bytes(data, providers=(CPU_PROVIDER,), threads=threads)
         _check_ports(opened, signature)
         return cls(opened, signature, actual, as_published)
 
@@ -201,10 +205,8 @@ def _arithmetic(provider: str, *, lowered: bool) -> str:
     return f"{check_runtime()} {provider}" + (f" lowered {REVISION}" if lowered else "")
 
 
-def _fast_form(model: onnx.ModelProto, providers: Sequence[str]) -> bytes | None:
-    """The graph in the form that is fastest on the processor; None where the file itself shall run."""
-    if [name for name in providers if name in available_providers()][:1] != [CPU_PROVIDER]:
-        return None
+def _fast_form(model: onnx.ModelProto) -> bytes | None:
+    """The graph in the form that is fastest on the processor; None where the file itself is, or has to be run."""
     try:
         faster = lowered(model)
     except Exception as error:  # whatever a rewriting stumbles over, the file can be served as it came

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 import pytest
 
 import models.generator
+import models.runtime
 from bench import reference_models
 from models.errors import Invalid, LoadError
 from models.foreign import adopt
@@ -18,6 +20,7 @@ from models.generator import Generator, sha256
 from models.latents import draw
 from models.lowering import REVISION
 from models.manifest import METADATA_KEY, stamp
+from models.runtime import CPU_PROVIDER, CUDA_PROVIDER
 from models.testkit import tiny_model, tiny_signature
 
 ROOT = Path(__file__).parents[2]
@@ -209,6 +212,18 @@ def test_the_processor_runs_a_faster_form() -> None:
     assert np.array_equal(fast.generate(*drawn), published.generate(*drawn))
     assert not fast.fall_back()
     assert not published.fall_back()
+
+
+def test_a_processor_that_stands_in_runs_the_faster_form_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU's wheel on a machine without one computes what the processor's does, and says so."""
+    for module in (models.runtime, models.generator):
+        monkeypatch.setattr(module, "available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ONNX Runtime's own
+        stand_in = Generator.from_bytes(_transposed_generator(), providers=(CUDA_PROVIDER, CPU_PROVIDER))
+    assert stand_in.providers == (CPU_PROVIDER,)
+    assert stand_in.arithmetic == Generator.from_bytes(_transposed_generator()).arithmetic
+    assert stand_in.arithmetic.endswith(f"lowered {REVISION}")
 
 
 def test_a_form_that_was_settled_on_stays() -> None:
