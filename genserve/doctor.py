@@ -1,10 +1,12 @@
 """`genserve doctor`: what this machine has, and the mend for each fault. Changes nothing."""
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -32,8 +34,10 @@ from serving.errors import SettingsError
 from serving.settings import Settings, load_settings
 
 LIBRARIES = (
-    "litestar", "uvicorn", "numpy", "scipy", "onnx", "msgspec", "redis", "pillow", "isal", "cryptography", "torch",
+    "litestar", "uvicorn", *(["uvloop"] if sys.platform != "win32" else []), "httptools", "pyzmq", "prometheus-client",
+    "numpy", "scipy", "onnx", "msgspec", "redis", "pillow", "isal", "cryptography", "torch",
 )  # fmt: skip
+CUDA_LIBRARIES = ("nvidia-cuda-runtime", "nvidia-cublas", "nvidia-cudnn")  # and these with -cu13 and the like
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 LITTLE_MEMORY_BYTES = 512 * 1024 * 1024
 
@@ -94,6 +98,12 @@ def _nvidia() -> Iterator[_Report]:
     unused = "onnxruntime-gpu" not in _distributions()
     mend = "pip uninstall -y onnxruntime onnxruntime-openvino; pip install 'genserve[gpu]'" if unused else None
     yield _Report("NVIDIA driver", found + (", but ONNX Runtime is not built for it" if unused else ""), unused, mend)
+    libraries = sorted(f"{one.name} {one.version}" for one in metadata.distributions() if _of_cuda(one.name))
+    yield _Report("CUDA libraries", ", ".join(libraries) or "none from packages: the system's, if any")
+
+
+def _of_cuda(name: str) -> bool:
+    return name.startswith(CUDA_LIBRARIES)
 
 
 def _nvidia_devices() -> str | None:
@@ -131,11 +141,13 @@ def _runtime() -> Iterator[_Report]:
 
 
 def _providers() -> Iterator[_Report]:
-    """Each provider that this ONNX Runtime is built for, tried with a tiny network."""
+    """Each provider that this ONNX Runtime is built for and a server here would use, tried with a tiny network."""
     try:
         built_in, wanted = available_providers(), default_providers()
     except (GenserveError, ImportError):
         return  # _runtime told of it
+    with contextlib.suppress(GenserveError):  # _settings tells of it
+        wanted += load_settings().providers
     for name in built_in:
         if name not in wanted:
             yield _Report(f"provider {short_name(name)}", "built in, not tried: used only where it is asked for")
@@ -180,12 +192,21 @@ def _settings() -> Iterator[_Report]:
     defaults = msgspec.structs.asdict(Settings())
     given = [name for name, value in msgspec.structs.asdict(settings).items() if value != defaults[name]]
     yield _Report("settings", f"valid; not at their defaults: {', '.join(given) or 'none'}")
-    for name in settings.providers:
-        if name not in available_providers():
-            mend = "set GENSERVE_PROVIDERS to what works here, or add cpu at its end to allow a fallback"
-            alone = not set(settings.providers) & set(available_providers())
-            yield _Report("GENSERVE_PROVIDERS", f"{short_name(name)} is not in this ONNX Runtime", alone, mend)
+    yield from _missing_providers(settings)
     yield from _keys(settings)
+
+
+def _missing_providers(settings: Settings) -> Iterator[_Report]:
+    """Those asked for that this ONNX Runtime is not built for."""
+    try:
+        built_in = set(available_providers())
+    except (GenserveError, ImportError):
+        return  # _runtime told of it
+    for name in settings.providers:
+        if name not in built_in:
+            mend = "set GENSERVE_PROVIDERS to what works here, or add cpu at its end to allow a fallback"
+            alone = not set(settings.providers) & built_in
+            yield _Report("GENSERVE_PROVIDERS", f"{short_name(name)} is not in this ONNX Runtime", alone, mend)
 
 
 def _keys(settings: Settings) -> Iterator[_Report]:

@@ -63,9 +63,23 @@ def test_a_provider_that_is_not_here_is_a_fault_unless_a_fallback_is_allowed(
     assert "add cpu at its end" in capsys.readouterr().out
 
 
+def test_a_provider_that_only_settings_ask_for_is_tried_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorRT is built into the GPU wheel, and its libraries are not: a server would find out at its start."""
+    built_in = [runtime.PROVIDERS["tensorrt"], runtime.CPU_PROVIDER]
+    monkeypatch.setattr(doctor, "available_providers", lambda: built_in)
+    monkeypatch.setattr(doctor, "probe", lambda name: Probe(name, {}, None if "CPU" in name else "no libnvinfer"))
+    assert main(["doctor"]) == 0
+    assert "provider tensorrt: built in, not tried" in capsys.readouterr().out
+    monkeypatch.setenv("GENSERVE_PROVIDERS", "tensorrt")
+    assert "FAULT  provider tensorrt: no libnvinfer" in faults(capsys)
+
+
 def test_two_runtimes_are_a_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With the commands that mend it."""
     monkeypatch.setattr(runtime.metadata, "version", lambda name: "1.0")
+    monkeypatch.setenv("GENSERVE_PROVIDERS", "cpu")  # which cannot be looked for
     told = faults(capsys)
     assert "onnxruntime 1.0 and onnxruntime-gpu 1.0" in told
     assert "mend: pip uninstall -y onnxruntime onnxruntime-gpu onnxruntime-openvino, then pip install" in told
