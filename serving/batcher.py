@@ -25,7 +25,7 @@ from models.latents import ClassIndices, Drawn, Latents
 from models.runtime import available_cores
 from serving.calls import Done, Leave, outcome
 from serving.errors import DeadlineExceeded, QueueFull, QueueTooLong
-from serving.jobs import Generated, Job, Part, Ran, Source
+from serving.jobs import Generated, Job, Part, Purpose, Ran, Source
 from serving.loop_share import LoopShare
 from serving.schedule import Batch, Deadline, Schedule, Ticket
 from serving.speed import Speed
@@ -99,12 +99,12 @@ class Batcher:
             thread.start()
 
     async def generate(
-        self, network: Network, source: Source, images: int, *, deadline: Deadline, background: bool = False
+        self, network: Network, source: Source, images: int, *, deadline: Deadline, purpose: Purpose = "request"
     ) -> Generated:
         """`submit`, and wait for it; cancelling the caller takes what has not started out of the queue."""
 
         def begin(done: Done[Generated]) -> Leave:
-            job = self.submit(network, source, images, deadline=deadline, done=done, background=background)
+            job = self.submit(network, source, images, deadline=deadline, done=done, purpose=purpose)
             return partial(self.leave, job)
 
         return await outcome(begin)
@@ -117,7 +117,7 @@ class Batcher:
         *,
         deadline: Deadline,
         done: Done[Generated],
-        background: bool = False,
+        purpose: Purpose = "request",
     ) -> Job:
         """Have images run through a network, together with whatever else waits for it.
 
@@ -128,7 +128,7 @@ class Batcher:
             deadline: of the answer; what cannot be in time is not run.
             done: called later on the event loop: with what was made, with DeadlineExceeded where the time turned out to
                 be too short, or with whatever the source raised, or the network for a batch that these images were in.
-            background: whether this is nobody's request; give such work only a few images, and only when it is quiet.
+            purpose: who waits; give what nobody waits for now only a few images, and only when it is quiet.
 
         Returns:
             What waits, for `leave`.
@@ -145,9 +145,9 @@ class Batcher:
             source=source,
             done=done,
             submitted=self._clock(),
-            background=background,
+            purpose=purpose,
         )
-        if not background:
+        if purpose == "request":
             self._asked = job.submitted
         self._submit(job)
         return job
@@ -158,7 +158,7 @@ class Batcher:
         with self._lock:
             left = self.schedule.remove(job)
         over = job.deadline.at <= self._clock() + EARLY_SECONDS  # it left because its time was
-        if left and over and not job.background:
+        if left and over and job.purpose == "request":
             self._observer.rejected(left, DeadlineExceeded.reason)
 
     @property
@@ -191,7 +191,7 @@ class Batcher:
             with self._lock:
                 self.schedule.add(job, job.submitted)
         except (QueueFull, QueueTooLong, DeadlineExceeded) as error:
-            if not job.background:
+            if job.purpose == "request":
                 self._observer.rejected(job.images, error.reason)
             raise
         if self._asleep and not self._calling and self._loop is not None:
@@ -310,25 +310,25 @@ class Batcher:
             self._observer.batch_ran(ran.batch.group, asked, seconds)
         if asked and self.tap is not None:
             for part, drawn in zip(ran.parts, ran.drawn, strict=False):
-                if not part.job.background and part.job.samples is not None:
+                if part.job.purpose != "background" and part.job.samples is not None:
                     samples = part.job.samples[part.start : part.stop]
-                    self.tap(ran.batch.group, drawn, samples, seconds / ran.images)
+                    _guarded(self.tap, ran.batch.group, drawn, samples, seconds / ran.images)
         for job, start, stop in ran.parts:
             if job.began is None:
                 job.began = ran.began
-                if not job.background:
+                if job.purpose == "request":
                     self._observer.waited(ran.began - job.submitted)
             job.arrived += stop - start
             if job.arrived == job.images and job.done is not None:  # the caller may have left
                 made = Generated(cast(Samples, job.samples), job.began - job.submitted, ran.ended - job.began)
                 done, job.done = job.done, None
-                done(made)
+                _guarded(done, made)
         for job, error in ran.failures:
             self._fail(job, error)
 
     def _expire(self, tickets: list[Ticket]) -> None:
         for ticket in tickets:
-            if not cast(Job, ticket).background:
+            if cast(Job, ticket).purpose == "request":
                 self._observer.rejected(ticket.waiting, DeadlineExceeded.reason)
             late = DeadlineExceeded("the request's images could no longer be made within its time")
             self._fail(cast(Job, ticket), late)
@@ -336,7 +336,7 @@ class Batcher:
     def _fail(self, job: Job, error: Exception) -> None:
         if job.done is not None:  # the caller may have left, or another batch of the same job failed before
             done, job.done = job.done, None
-            done(error)
+            _guarded(done, error)
 
 
 def give_way() -> None:
@@ -347,6 +347,14 @@ def give_way() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), ENGINE_NICENESS)
+
+
+def _guarded(callback: Callable[..., None], *told: object) -> None:
+    """Tell one caller: a fault of its own is not the others' of its batch."""
+    try:
+        callback(*told)
+    except Exception:
+        log.exception("who was told of a batch failed")
 
 
 def _generate(network: Network, drawn: list[Drawn]) -> Samples:

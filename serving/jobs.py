@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from models.generator import Samples
 from models.latents import Drawn
@@ -10,6 +10,10 @@ from serving.calls import Done
 from serving.tickets import Batch, Ticket
 
 Source = Callable[[int, int], Drawn]  # images [start, stop) of a request to their latents
+
+# Who waits: somebody now; somebody later, so that images count, and waiting and refusals do not; nobody ever, so that
+# the observer is told nothing of it.
+Purpose = Literal["request", "ahead", "background"]
 
 
 class Generated(NamedTuple):
@@ -33,7 +37,7 @@ class Job(Ticket):
     source: Source
     done: Done[Generated] | None  # None once it was called, or nobody waits any more
     submitted: float
-    background: bool = False  # nobody's request: the observer is told nothing of it
+    purpose: Purpose = "request"
     began: float | None = None
     samples: Samples | None = None  # [images, ...], filled batch by batch
     arrived: int = 0  # images
@@ -73,5 +77,5 @@ class Ran(NamedTuple):
 
     @property
     def asked(self) -> int:
-        """That were made for somebody."""
-        return sum(part.stop - part.start for part in self.parts if not part.job.background)
+        """That were made for somebody, now or ahead."""
+        return sum(part.stop - part.start for part in self.parts if part.job.purpose != "background")

@@ -254,7 +254,8 @@ class Monitor:
             for i, seed in enumerate(seeds)
         ]
         deadline = Deadline(time.monotonic() + DRAW_SECONDS)
-        made = await self._batcher.generate(model, Latents(model, keys), images, deadline=deadline, background=True)
+        source = Latents(model, keys)
+        made = await self._batcher.generate(model, source, images, deadline=deadline, purpose="background")
         return await self._inspector.look(lens, made.samples)
 
     @property

@@ -180,7 +180,7 @@ class Shadow:
             return Drawn(drawn.z[start:stop], None if drawn.class_idx is None else drawn.class_idx[start:stop])
 
         deadline = Deadline(time.monotonic() + RUN_SECONDS)
-        made = await self._batcher.generate(pair.candidate, source, images, deadline=deadline, background=True)
+        made = await self._batcher.generate(pair.candidate, source, images, deadline=deadline, purpose="background")
         if self._pairs.get(name) is not pair:  # promoted, or replaced, meanwhile
             self._observer.shadow_dropped(name, images)
             return

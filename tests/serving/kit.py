@@ -38,13 +38,13 @@ sys.exit(serve(parser.parse_args()))
 """
 
 
-async def until(predicate, seconds: float = 20.0) -> None:
+async def until(predicate, seconds: float = 20.0, pause_seconds: float = 0.002) -> None:
     """Let the event loop turn until the predicate is true."""
     pause = asyncio.Event()
     async with asyncio.timeout(seconds):
         while not predicate():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(pause.wait(), 0.002)
+                await asyncio.wait_for(pause.wait(), pause_seconds)
 
 
 @contextlib.asynccontextmanager
@@ -92,6 +92,7 @@ class Log:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.waits: list[float] = []
         self.rejections: list[tuple[int, str]] = []
         self.lookups: dict[tuple[str, str], int] = {}
         self.circuit: list[bool] = []
@@ -104,6 +105,7 @@ class Log:
 
     def waited(self, seconds):
         assert seconds >= 0
+        self.waits.append(seconds)
 
     def rejected(self, images, reason):
         self.rejections.append((images, reason))

@@ -185,6 +185,38 @@ async def test_an_error_of_a_source_reaches_only_its_own_caller(batcher, network
     assert sum(log.batches) == 2
 
 
+async def test_a_caller_s_own_fault_is_not_the_others(batcher, network, log):
+    """One of a batch fails when it is told, and so does who is shown what ran: the others are answered."""
+    batcher.tap = _faulty
+    first = await busy(batcher, network)
+    batcher.submit(network, Values(1), 1, deadline=NEVER, done=_faulty)
+    good = ask(batcher, network, 3)
+    await until(lambda: batcher.schedule.waiting == 2)
+    network.release(5)
+    assert float((await good).samples[0, 0]) == 30
+    await first
+    assert log.batches == [1, 2]
+
+
+def _faulty(*told):
+    raise ValueError("cannot be told")
+
+
+async def test_who_waits_decides_what_is_counted(batcher, network, log):
+    """Images that are made ahead count as made, and neither as waiting nor as refused; what nobody waits for, not."""
+    network.release(10)
+    asked = batcher._asked
+    for purpose, counted in (("ahead", [1]), ("background", [1])):
+        await batcher.generate(network, Values(1), 1, deadline=NEVER, purpose=purpose)
+        assert (log.batches, log.waits) == (counted, [])
+        with pytest.raises(DeadlineExceeded):
+            await batcher.generate(network, Values(1), 1, deadline=Deadline(0.0), purpose=purpose)
+    assert log.rejections == []
+    assert batcher._asked == asked
+    await batcher.generate(network, Values(1), 1, deadline=NEVER)
+    assert (log.batches, len(log.waits)) == ([1, 1], 1)
+
+
 async def test_a_large_request_is_cut_and_put_together_in_order(batcher, network, log):
     """40 images in batches of at most 16."""
     network.release(10)
