@@ -20,6 +20,8 @@ class Answer(NamedTuple):
 
 def encode_samples(model: LiveModel, drawn: Drawn, form: str, *, truncation: float | None) -> Answer:
     """The answer of POST /sample and of the image route."""
+    if form == "png" and drawn.png is not None:
+        return Answer(drawn.png, MEDIA_TYPES[form])
     if form in ("png", "webp", "jpeg"):
         alone = len(drawn.samples) == 1
         picture = drawn.samples[0] if alone else encoders.grid(drawn.samples)

@@ -57,7 +57,8 @@ def create_app(
         repository: the models; only read.
         loader: makes a LiveModel of a version; serving.loading.load with these settings by default.
     """
-    backend = create_backend(settings, repository, loader=loader)
+    encoders = Encoders(settings.threads or available_cores())
+    backend = create_backend(settings, repository, loader=loader, busy=lambda: encoders.busy)
     metrics = backend.metrics
 
     async def scrape() -> bytes:
@@ -70,7 +71,7 @@ def create_app(
         sampler=backend.sampler,
         metrics=metrics,
         scrape=scrape,
-        encoders=Encoders(settings.threads or available_cores()),
+        encoders=encoders,
         made_ahead=nothing_ahead if backend.stock is None else backend.stock.answer,
     )
     metrics.ready.set_function(lambda: service.ready)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from models.probing import used_provider
 from models.repository import Repository, Version
 from models.runtime import available_cores, default_providers, on_processor
@@ -37,6 +39,9 @@ PROCESSOR_BATCH = 8
 GPU_ENGINES = 1
 
 
+log = structlog.get_logger("genserve.backend")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backend:
     """What one process of a server has once, however many processes speak HTTP.
@@ -64,22 +69,28 @@ class Backend:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the repository from start to end; loading goes on while others are answered already."""
-        works = [self.live.follow()]
-        works += [part.run() for part in (self.stock, self.monitor, self.shadow) if part is not None]
-        tasks = [asyncio.get_running_loop().create_task(work) for work in works]
+        works = {"models": self.live.follow()}
+        parts = {"stock": self.stock, "monitor": self.monitor, "shadow": self.shadow}
+        works |= {name: part.run() for name, part in parts.items() if part is not None}
+        tasks = [asyncio.get_running_loop().create_task(work, name=name) for name, work in works.items()]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            for task, ended in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
+                if isinstance(ended, Exception):
+                    log.error("a part of the server had ended", part=task.get_name(), exc_info=ended)
             self.inspector.close()
             await self.sampler.close()
 
 
 def create_backend(
-    settings: Settings, repository: Repository, *, loader: Callable[[Version], LiveModel] | None = None
+    settings: Settings,
+    repository: Repository,
+    *,
+    loader: Callable[[Version], LiveModel] | None = None,
+    busy: Callable[[], bool] = lambda: False,
 ) -> Backend:
     """A backend over a repository.
 
@@ -87,6 +98,7 @@ def create_backend(
         settings: what a person set.
         repository: the models; only read.
         loader: makes a LiveModel of a version; serving.loading.load with these settings by default.
+        busy: whether somebody waits for anything that is not done here.
     """
     metrics = Metrics()
     providers = settings.providers or default_providers()
@@ -105,7 +117,7 @@ def create_backend(
     batcher = Batcher(schedule, observer=publisher)
     metrics.watch_queue(lambda: schedule.waiting, settings.max_queue_images, lambda: batcher.wait_seconds)
     local, shared = _caches(settings, metrics)
-    stock = _stock(settings, batcher, live, metrics)
+    stock = _stock(settings, batcher, live, metrics, busy)
     if stock is not None:
         publisher.subscribe(stock.champions_changed)
     sampler = Sampler(batcher, local, shared, None if stock is None else stock.take)
@@ -203,11 +215,18 @@ class Publisher:
             changed()
 
 
-def _stock(settings: Settings, batcher: Batcher, live: LiveModels, metrics: Metrics) -> Stock[Reply] | None:
+def _stock(
+    settings: Settings, batcher: Batcher, live: LiveModels, metrics: Metrics, busy: Callable[[], bool]
+) -> Stock[Reply] | None:
     if settings.stock_images == 0:
         return None
     return Stock(
-        batcher, limit=settings.stock_images, champions=lambda: live.champions, finish=_finish, observer=metrics
+        batcher,
+        limit=settings.stock_images,
+        champions=lambda: live.champions,
+        finish=_finish,
+        observer=metrics,
+        busy=busy,
     )
 
 

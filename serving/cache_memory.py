@@ -15,7 +15,21 @@ from serving.offload import offload
 ANSWER_OVERHEAD_BYTES = 2048  # headers, and what was asked
 ENTRY_OVERHEAD_BYTES = 512  # key, bookkeeping and array header, measured at 380-480
 
-Address = tuple[str, int, str]  # of a version: name, number, numerics
+
+class Address(NamedTuple):
+    """What, with seeds, decides a model's samples and all that an answer says of it.
+
+    Args:
+        name: of the model.
+        number: of its version.
+        digest: of the file that runs, which is a variant's where one does.
+        numerics: see models.golden.
+    """
+
+    name: str
+    number: int
+    digest: str
+    numerics: str
 
 
 class Kept(NamedTuple):

@@ -118,6 +118,11 @@ class Encoders:
             self._places.add(place)
         return place
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody has a place."""
+        return bool(self._places)
+
     def close(self) -> None:
         """Let the threads end after what they are encoding."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -3,10 +3,9 @@
 import asyncio
 
 from serving.batcher import Batcher
-from serving.loop_share import LoopShare
+from serving.loop_share import BUSY_LOOP, LoopShare
 
 QUIET_SECONDS = 0.1  # since somebody last asked for something
-BUSY_LOOP = 0.3  # share of a core, above which the event loop is busy with what needs no engine
 LOOK_SECONDS = 0.05  # between two looks while it is not quiet
 
 

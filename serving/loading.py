@@ -61,8 +61,8 @@ class LiveModel:
 
     @cached_property
     def address(self) -> Address:
-        """What, with seeds, decides its samples."""
-        return (self.version.name, self.version.number, self.numerics)
+        """What, with seeds, decides its samples and what is said of them."""
+        return Address(self.version.name, self.version.number, self.manifest.digest, self.numerics)
 
     @cached_property
     def form(self) -> Form:

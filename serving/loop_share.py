@@ -3,6 +3,7 @@
 import time
 
 LOOK_SECONDS = 0.02
+BUSY_LOOP = 0.3  # above which it is busy with what needs no engine
 
 
 class LoopShare:

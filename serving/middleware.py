@@ -162,7 +162,9 @@ class Call:
         try:
             if front.bodies_bytes > front.max_bodies_bytes:
                 raise front.too_many_bodies()
-            self._leave = self._route.begin(self._request, self._done)
+            leave = self._route.begin(self._request, self._done)
+            if not self._ended:  # else there is nothing to leave, and it would be a cycle
+                self._leave = leave
         except Exception as error:
             self._done(error)
 

@@ -43,6 +43,11 @@ class Order(NamedTuple):
     truncation: float | None
     repeatable: bool
 
+    @property
+    def leaves_open(self) -> bool:
+        """Whether any one sample of the model will do."""
+        return not self.repeatable and len(self.seeds) == 1 and self.class_idx is None and self.truncation is None
+
 
 class LatentOrder(NamedTuple):
     """Samples of given latents: of `z`, or of a walk.

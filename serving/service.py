@@ -17,7 +17,7 @@ from serving.asgi import Headers, Incoming, Reply
 from serving.bodies import LARGE_BODY_BYTES, Outline, SampleOutline, WalkOutline, json_body
 from serving.cache import value_bytes
 from serving.cache_memory import Address, Kept
-from serving.calls import Done, Leave
+from serving.calls import Done, Leave, nothing
 from serving.encoding import Encoders, Place
 from serving.errors import DeadlineExceeded, QueueTooLong
 from serving.formats import MEDIA_TYPES, choose_format
@@ -168,7 +168,8 @@ class Service:
         return reply
 
     def sample_one(self, request: Incoming, done: Done[Reply]) -> Leave | None:
-        """POST /sample of one small sample by its seed, which most requests are: `sample` by calling back.
+        """POST /sample of one small sample by its seed, or of one from the stock, which most requests are: `sample` by
+        calling back.
 
         Returns:
             None where this request is none of them; nothing was done then.
@@ -182,15 +183,19 @@ class Service:
             return None
         form = choose_format(asked.format, request.header(b"accept"), operation="sample", kind=model.manifest.kind)
         order = order_samples(asked, model, form, max_images=self.settings.max_images)
-        if not isinstance(order, Order) or len(order.seeds) > 1 or not _inline(value_bytes(model.form), form):
+        if not isinstance(order, Order) or len(order.seeds) > 1:
+            return None
+        if form == "png" and order.leaves_open and (reply := self._from_stock(asked.model, model.address)) is not None:
+            if len(self.left_open) >= MAX_LEFT_OPEN:
+                self.left_open.clear()
+            self.left_open[_words(request)] = (asked.model, model.address)
+            done(reply)
+            return nothing
+        if not _inline(value_bytes(model.form), form):
             return None
         keeping = Keeping(_words(request), asked.model) if self._keeps(request) else None
 
         def answered(drawn: Drawn) -> Reply:
-            if drawn.png is not None and form == "png":
-                if len(self.left_open) >= MAX_LEFT_OPEN:
-                    self.left_open.clear()
-                self.left_open[_words(request)] = (asked.model, model.address)
             return self._finish(order, drawn, self._encode_now(drawn, order, form), keeping)
 
         return Timed(deadline, partial(self.sampler.begin, order, deadline), answered, done).begin()

@@ -2,7 +2,7 @@
 
 A lone request without a seed is then answered at once, and a burst finds something to begin with. An image of the stock
 is what its seed gives, like any other: who asks for that seed again gets the same bytes. While anyone waits, or all
-engines are busy, nothing is made.
+engines or the event loop are busy, nothing is made.
 """
 
 import asyncio
@@ -18,7 +18,9 @@ from models.latents import MAX_SEED, draw
 from models.latents import Drawn as LatentDraw
 from serving.batcher import Batcher
 from serving.cache import value_bytes
+from serving.cache_memory import Address
 from serving.loading import LiveModel
+from serving.loop_share import BUSY_LOOP, LoopShare
 from serving.orders import Order
 from serving.sampler import Drawn
 from serving.schedule import Deadline
@@ -26,7 +28,7 @@ from serving.schedule import Deadline
 IDLE_SECONDS = 0.003  # an engine is idle if it is so at two looks this far apart
 BUSY_SECONDS = 0.05  # most between two looks
 FILL_SECONDS = 60.0  # an image that takes longer is given up
-FAILED_SECONDS = 1.0  # before the next try
+FAILED_SECONDS = 10.0  # before the next try of a model
 FORGETTING = 0.995  # weight that an earlier request keeps at each later one, as a sign of demand
 MAX_BYTES = 16 * 1024 * 1024  # of all the stock, so that large images take no more
 READY_BYTES = 2048  # of an image besides its samples and its PNG, which is hardly ever larger than they
@@ -50,18 +52,6 @@ class StockObserver(Protocol):
         ...
 
 
-class Key(NamedTuple):
-    """What an image is of: it is handed out only for exactly this."""
-
-    name: str
-    digest: str
-    numerics: str
-
-
-def _key(model: LiveModel) -> Key:
-    return Key(model.version.name, model.manifest.digest, model.numerics)
-
-
 class Ready(NamedTuple, Generic[R]):
     """An image of the stock.
 
@@ -83,6 +73,7 @@ class Stock(Generic[R]):
         champions: the models that answer for their names now.
         finish: what an image is handed out as, and its whole answer if it has one; callable from any thread.
         observer: told of every change.
+        busy: whether somebody waits for anything that needs no engine.
     """
 
     def __init__(
@@ -93,13 +84,17 @@ class Stock(Generic[R]):
         champions: Callable[[], Sequence[LiveModel]],
         finish: Callable[[LiveModel, Drawn], tuple[Drawn, R | None]],
         observer: StockObserver,
+        busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._batcher = batcher
         self._limit = limit
         self._champions = champions
         self._finish = finish
         self._observer = observer
-        self._shelves: dict[Key, deque[Ready[R]]] = {}
+        self._busy = busy
+        self._loop_share = LoopShare()
+        self._failed: set[Address] = set()  # of late
+        self._shelves: dict[Address, deque[Ready[R]]] = {}
         self._demand: dict[str, float] = {}
         self._changed = asyncio.Event()
 
@@ -108,9 +103,9 @@ class Stock(Generic[R]):
 
     def take(self, order: Order) -> Drawn | None:
         """An image for an order of one image that leaves everything open; None where there is none, or it does not."""
-        if order.repeatable or len(order.seeds) != 1 or order.class_idx is not None or order.truncation is not None:
+        if not order.leaves_open:
             return None
-        key = _key(order.model)
+        key = order.model.address
         shelf = self._shelves.get(key)
         if shelf is None:  # no champion
             return None
@@ -124,7 +119,7 @@ class Stock(Generic[R]):
         A hit touches little memory that another request does not, and so must this: what is not needed to answer comes
         after the answer.
         """
-        key = _key(model)
+        key = model.address
         shelf = self._shelves.get(key)
         if not shelf or shelf[0].answer is None:
             return None
@@ -133,7 +128,7 @@ class Stock(Generic[R]):
 
     def champions_changed(self) -> None:
         """There may be new champions: what is kept of old ones goes."""
-        champions = {_key(model) for model in self._champions()}
+        champions = {model.address for model in self._champions()}
         for key in self._shelves.keys() - champions:
             del self._shelves[key]
             self._observer.stocked(key.name, 0)
@@ -143,7 +138,7 @@ class Stock(Generic[R]):
         self._demand = {key.name: self._demand.get(key.name, 0.0) for key in champions}
         self._changed.set()
 
-    def _asked(self, key: Key, served: bool) -> None:
+    def _asked(self, key: Address, served: bool) -> None:
         """An order came that the stock may answer: demand, and numbers."""
         for name in self._demand:
             self._demand[name] *= FORGETTING
@@ -163,22 +158,23 @@ class Stock(Generic[R]):
             if model is None:
                 await self._changed.wait()
                 quiet = False
-            elif not (quiet and self._batcher.spare):
+            elif not (quiet and self._idle):
                 await self._wait_until_quiet()
                 quiet = True
             else:
-                try:
-                    await self._fill(model)
-                except Exception:  # whatever it was, requests find out by themselves, and the next try comes later
-                    log.warning("the stock could not be filled", model=str(model.version), exc_info=True)
-                    await asyncio.sleep(FAILED_SECONDS)
+                await self._try(model)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nobody waits: for an engine, or for anything else."""
+        return self._batcher.spare and not self._busy() and self._loop_share.look() < BUSY_LOOP
 
     async def _wait_until_quiet(self) -> None:
         pause = IDLE_SECONDS
         while True:
-            if self._batcher.spare:
+            if self._idle:
                 await asyncio.sleep(IDLE_SECONDS)
-                if self._batcher.spare:
+                if self._idle:
                     return
             await asyncio.sleep(pause)
             pause = min(2 * pause, BUSY_SECONDS)
@@ -189,7 +185,7 @@ class Stock(Generic[R]):
         All is counted in parts of the whole stock, of which a large image takes more than a small one. Where there is
         no room and the shares are far from the demand, what is too much elsewhere is thrown away.
         """
-        champions = {_key(model): model for model in self._champions()}
+        champions = {model.address: model for model in self._champions() if model.address not in self._failed}
         parts = {key: self._part(champions[key]) for key in self._shelves.keys() & champions.keys()}
         parts = {key: part for key, part in parts.items() if part <= 1.0}
         weights = {key: self._demand[key.name] + 1.0 / len(parts) for key in parts}
@@ -214,6 +210,19 @@ class Stock(Generic[R]):
         """Of the whole stock, that an image of a model takes."""
         return max(1.0 / self._limit, (2 * value_bytes(model.form) + READY_BYTES) / MAX_BYTES)
 
+    async def _try(self, model: LiveModel) -> None:
+        """`_fill`; a model that fails does without for a while, and requests find out by themselves."""
+        try:
+            await self._fill(model)
+        except Exception:
+            log.warning("the stock could not be filled", model=str(model.version), exc_info=True)
+            self._failed.add(model.address)
+            asyncio.get_running_loop().call_later(FAILED_SECONDS, self._again, model.address)
+
+    def _again(self, address: Address) -> None:
+        self._failed.discard(address)
+        self._changed.set()
+
     async def _fill(self, model: LiveModel) -> None:
         """One image more: whoever comes meanwhile waits for no more than that."""
         seed = secrets.randbelow(MAX_SEED + 1)
@@ -224,12 +233,12 @@ class Stock(Generic[R]):
             return latents[0]
 
         deadline = Deadline(time.monotonic() + FILL_SECONDS)
-        made = await self._batcher.generate(model, source, 1, deadline=deadline)
+        made = await self._batcher.generate(model, source, 1, deadline=deadline, purpose="ahead")
         class_idx = latents[0].class_idx
         classes = None if class_idx is None else tuple(class_idx.tolist())
         drawn = Drawn(made.samples.copy(), (seed,), classes, "stock", 0.0, 0.0)  # a view would keep its batch alive
         ready = Ready(*await asyncio.to_thread(self._finish, model, drawn))
-        shelf = self._shelves.get(_key(model))
+        shelf = self._shelves.get(model.address)
         if shelf is not None:  # else it was promoted away meanwhile
             shelf.append(ready)
             self._observer.stocked(model.version.name, len(shelf))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from dataclasses import replace
 
 import msgspec
@@ -42,8 +43,13 @@ def two(tmp_path):
     return repository
 
 
+async def shown(predicate):
+    """Looks seldom: nothing is made ahead while the event loop is busy."""
+    await until(predicate, pause_seconds=0.03)
+
+
 async def full(app, **images):
-    await until(lambda: {name: stock_of(app, name) for name in images} == images)
+    await shown(lambda: {name: stock_of(app, name) for name in images} == images)
 
 
 class Watched(Batcher):
@@ -91,7 +97,7 @@ async def test_answers_by_the_same_words_count_like_the_first(two, stocked):
         for answer in answers:
             again = await client.post("/sample", json={"model": "tiny", "seed": int(answer.headers["x-seed"])})
             assert again.content == answer.content
-        await until(lambda: stock_of(app, "tiny") + stock_of(app, "classes") == 8)
+        await shown(lambda: stock_of(app, "tiny") + stock_of(app, "classes") == 8)
 
 
 async def test_no_image_is_handed_out_twice_and_the_stock_is_filled_again(two, stocked):
@@ -102,7 +108,7 @@ async def test_no_image_is_handed_out_twice_and_the_stock_is_filled_again(two, s
         answers = await asyncio.gather(*(client.post("/sample", json={}) for _ in range(40)))
         assert len({answer.headers["x-seed"] for answer in answers}) == 40
         assert sum(answer.headers["x-cache"] == "stock" for answer in answers) >= 4
-        await until(lambda: stock_of(app, "tiny") + stock_of(app, "classes") == 8)
+        await shown(lambda: stock_of(app, "tiny") + stock_of(app, "classes") == 8)
 
 
 @pytest.mark.parametrize("wish", [{"num_images": 2}, {"class_idx": 1}, {"truncation": 0.5}, {"seed": 3}])
@@ -124,7 +130,7 @@ async def test_the_stock_follows_demand(two, stocked):
         for _ in range(100):
             await client.post("/sample", json={"model": "tiny"})
             assert stock_of(app, "tiny") + stock_of(app, "classes") <= 8
-        await until(lambda: stock_of(app, "tiny") >= 7)
+        await shown(lambda: stock_of(app, "tiny") >= 7)
 
 
 async def test_the_stock_is_bounded_in_bytes_too(tmp_path, stocked, monkeypatch):
@@ -157,6 +163,32 @@ async def test_what_takes_more_than_the_whole_stock_has_no_place_in_it(tmp_path,
         assert stock_of(app, "tiny") == 2
 
 
+async def test_a_large_image_of_the_stock_is_not_encoded_again(tmp_path, stocked):
+    """Nor has it to wait for an encoder."""
+    repository = Repository(tmp_path)
+    promote_tiny(repository, signature=tiny_signature(shape=(96, 96, 3)))
+    app = create_app(stocked, repository)
+    async with running(app) as client:
+        await full(app, tiny=8)
+        app.service.encoders.close()
+        for _ in range(2):
+            answer = await client.post("/sample", json={})
+            assert (answer.status_code, answer.headers["x-cache"]) == (200, "stock")
+
+
+async def test_a_promotion_of_the_same_file_empties_the_shelf_too(two, stocked):
+    """Each image says which version made it."""
+    app = create_app(stocked, two)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        promote_tiny(two, "tiny", seed=0)
+        await app.service.live.refresh()
+        answer = await client.post("/sample", json={"model": "tiny"})
+        assert answer.headers["x-model"] == "tiny@2"
+        again = await client.post("/sample", json={"model": "tiny", "seed": int(answer.headers["x-seed"])})
+        assert again.content == answer.content
+
+
 async def test_a_promotion_empties_the_shelf(two, stocked):
     """The new champion's first image is its own."""
     app = create_app(stocked, two)
@@ -168,7 +200,7 @@ async def test_a_promotion_empties_the_shelf(two, stocked):
         assert answer.headers["x-model"] == "tiny@2"
         again = await client.post("/sample", json={"model": "tiny", "seed": int(answer.headers["x-seed"])})
         assert again.content == answer.content
-        await until(lambda: stock_of(app, "tiny") >= 4)
+        await shown(lambda: stock_of(app, "tiny") >= 4)
 
 
 async def test_a_promotion_has_the_same_words_checked_anew(two, stocked):
@@ -180,7 +212,7 @@ async def test_a_promotion_has_the_same_words_checked_anew(two, stocked):
             assert (await client.post("/sample", json={"prior": "normal"})).headers["x-cache"] == "stock"
         promote_tiny(two, "tiny", signature=tiny_signature(prior="uniform"))
         await app.service.live.refresh()
-        await until(lambda: stock_of(app, "tiny") >= 4)
+        await shown(lambda: stock_of(app, "tiny") >= 4)
         answer = await client.post("/sample", json={"prior": "normal"})
         assert answer.status_code == 400
         assert field_of(answer) == "prior"
@@ -196,7 +228,7 @@ async def test_a_promotion_to_vectors_wastes_nothing(two, stocked):
         await app.service.live.refresh()
         served = 'genserve_stock_served_total{model="tiny"} %d.0'
         for answers in (2, 3):  # one was an image
-            await until(lambda: stock_of(app, "tiny") >= 4)
+            await shown(lambda: stock_of(app, "tiny") >= 4)
             answer = await client.post("/sample", json={})
             assert (answer.headers["content-type"], answer.headers["x-cache"]) == ("application/json", "stock")
             assert served % answers in app.service.metrics.exposition().decode()
@@ -213,6 +245,35 @@ async def test_vectors_have_a_stock_too(tmp_path, stocked):
         assert answer.headers["x-cache"] == "stock"
         again = await client.post("/sample", json={"seed": int(answer.headers["x-seed"])})
         assert again.json() == answer.json()
+
+
+async def test_a_model_that_fails_leaves_the_others_their_stock(two, stocked):
+    """It is tried again later, and the log is not filled with it."""
+
+    def loader(version):
+        model = load(two, version)
+        if version.name == "tiny":
+            model = replace(model, generator=Gated(error=ValueError("no such thing")))
+            model.generator.providers = ("CPUExecutionProvider",)
+            model.generator.release(1000)
+        return model
+
+    app = create_app(stocked, two, loader=loader)
+    async with running(app) as client:
+        await shown(lambda: stock_of(app, "classes") == 8)
+        assert (await client.post("/sample", json={"model": "classes"})).headers["x-cache"] == "stock"
+
+
+async def test_nothing_is_made_ahead_while_an_answer_is_encoded(two, stocked):
+    """Engines are idle then, and somebody waits all the same."""
+    app = create_app(msgspec.structs.replace(stocked, monitor=0.0), two)
+    with app.service.encoders.place("webp", 100, Deadline(time.monotonic() + 60)):
+        async with running(app) as client:
+            for seed in range(3):
+                assert (await client.post("/sample", json={"seed": seed})).status_code == 200
+            assert stock_of(app, "tiny") + stock_of(app, "classes") == 0
+            app.service.encoders._places.clear()
+            await full(app, tiny=4, classes=4)
 
 
 async def test_nothing_is_made_ahead_while_anyone_waits(zoo):
