@@ -1,7 +1,8 @@
 """Work that several wait for is done once. Knows nothing of what the work is.
 
 Nobody waits for much more than was asked: one key is not waited for where it is part of a large piece of work, but
-worked on once more. And what only those wanted who left is not done: the work begins again with what is left.
+worked on once more. And what only those wanted who left is not done: the work begins again with what is left, where
+there is room for that.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -132,21 +133,25 @@ class Flights(Generic[K, V]):
         wanted = frozenset[K]().union(*(other.keys for other in flight.waiters.values()))
         if len(wanted) == len(flight.keys):
             return
+        if wanted:
+            self._narrow(flight, wanted)
+            return
         self._forget(flight)  # at once: nobody may join work that is being ended
         if flight.leave is not None:
             flight.leave()
-        if wanted:
-            self._restart(flight, wanted)
 
-    def _restart(self, flight: Flight[K, V], wanted: frozenset[K]) -> None:
-        """Begin again with some of a flight's keys, for those who still wait."""
-        flight.keys = [key for key in flight.keys if key in wanted]
+    def _narrow(self, flight: Flight[K, V], wanted: frozenset[K]) -> None:
+        """Begin again with some of a flight's keys, for those who still wait; else what is under way goes on."""
+        keys = [key for key in flight.keys if key in wanted]
         try:
-            flight.leave = flight.start(flight.keys, flight.deadline, partial(self._land, flight))
-        except Exception as error:  # now there is no room for it, or no time
-            self._land(flight, error)
+            leave = flight.start(keys, flight.deadline, partial(self._land, flight))
+        except Exception:  # now there is no room for it, or no time: nobody is refused because another left
             return
-        for key in flight.keys:
+        self._forget(flight)
+        if flight.leave is not None:
+            flight.leave()
+        flight.keys, flight.leave = keys, leave
+        for key in keys:
             self._flights.setdefault(key, flight)
 
     def _land(self, flight: Flight[K, V], ended: Mapping[K, V] | BaseException) -> None:

@@ -109,18 +109,17 @@ async def test_what_only_those_wanted_who_left_is_not_done(work):
     assert work.cancelled == 1
 
 
-async def test_where_the_rest_finds_no_room_its_waiters_are_told(work):
-    """The error is theirs, and the next caller tries again."""
+async def test_where_the_rest_finds_no_room_the_whole_goes_on(work):
+    """Nobody is refused because another left."""
     flights = Flights()
     first, second = get(flights, work, "a", "b"), get(flights, work, "a")
     await until(lambda: work.started)
     work.full = True
     first.cancel()
-    with pytest.raises(ValueError, match="full"):
-        await second
-    work.full = False
+    await asyncio.wait([first])
     work.gate.set()
-    assert await get(flights, work, "a", "b") == {"a": "A", "b": "B"}
+    assert await second == {"a": "A"}
+    assert (work.started, work.cancelled) == ([["a", "b"]], 0)
 
 
 async def test_work_takes_the_latest_deadline_of_its_waiters(work):
