@@ -3,7 +3,8 @@
 Work-conserving: an idle engine always gets something while anything waits, and nothing is ever held back to fill a
 batch; batches form from what queues while engines are busy. Images are counted, not requests. A batch holds images of
 one group. Beside a ticket that is longer than a chunk (see serving.speed) every batch is one chunk at most, so nobody
-ever waits for the whole of a large ticket; where all are short, batches are as large as the network is proven for.
+ever waits for the whole of a large ticket; where all are short, batches are as large as the network is proven for, but
+take 40 ms or two single images' time at most, as another group's images wait for them.
 
 Relaxed, while all that waits can be done before the earliest deadline: groups take turns, and in each group the
 shortest tickets and those due first take turns. So neither can starve the other, what is short never waits behind what
@@ -192,9 +193,8 @@ class Schedule:
 
     def _most(self, line: Line, pressed: bool) -> int:
         """Images of a batch: a chunk beside long tickets, and where some could be late for the others' sake."""
-        if line.long or pressed:
-            return min(self.max_batch_images, line.group.speed.chunk)
-        return self.max_batch_images
+        speed = line.group.speed
+        return min(self.max_batch_images, speed.chunk if line.long or pressed else speed.most)
 
     def _fill(
         self,

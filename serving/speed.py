@@ -18,6 +18,7 @@ FLATTEST = 1e-4  # least cost of an image, as a share of a batch's: a GPU's line
 
 CHUNK_SINGLES = 2.0  # a chunk takes at most the time of so many single images
 CHUNK_SECONDS = 0.005  # or this, whichever is more
+BATCH_SECONDS = 0.04  # or this, of a batch that nobody long waits beside: another model's images wait for it
 
 ASSUMED_OVERHEAD_SECONDS = 0.0002
 ASSUMED_SECONDS_PER_IMAGE = 0.002
@@ -35,6 +36,7 @@ class Speed:
         overhead: as it is known now, >= 0.
         per_image: as it is known now, > 0.
         chunk: most images that take at most max(2 single images' time, 5 ms); at least 1.
+        most: likewise of 40 ms.
     """
 
     def __init__(self, overhead: float | None = None, per_image: float | None = None) -> None:
@@ -143,5 +145,9 @@ class Speed:
         self._chunk()
 
     def _chunk(self) -> None:
-        bound = max(CHUNK_SINGLES * self.seconds(1), CHUNK_SECONDS)
-        self.chunk = max(1, math.floor((bound - self.overhead) / self.per_image + 1e-9))
+        self.chunk, self.most = self._within(CHUNK_SECONDS), self._within(BATCH_SECONDS)
+
+    def _within(self, seconds: float) -> int:
+        """Images of a batch of so many seconds, or of two single images' time, whichever is more."""
+        bound = max(CHUNK_SINGLES * self.seconds(1), seconds)
+        return max(1, math.floor((bound - self.overhead) / self.per_image + 1e-9))

@@ -68,13 +68,16 @@ def test_a_batch_is_bounded_in_time_and_in_images():
 
 
 def test_short_tickets_alone_fill_a_batch():
-    """20 single images of the slow network, whose chunk is 2: 16 of them; when a long one waits too, 2."""
+    """20 single images of the slow network, whose chunk is 2: the 10 of 40 ms; when a long one waits too, 2."""
     queue, network = schedule(), slow()
     short = put(queue, *[ticket(1, network) for _ in range(20)])
-    assert [one for one, _, _ in take(queue)] == list(short[:16])
+    assert [one for one, _, _ in take(queue)] == list(short[:10])
     long = put(queue, ticket(256, network, 1.0e8))
-    assert [one for one, _, _ in take(queue)] == list(short[16:18])
+    assert [one for one, _, _ in take(queue)] == list(short[10:12])
     assert take(queue) == [(long, 0, 2)]
+    queue, network = schedule(), fast()
+    short = put(queue, *[ticket(1, network) for _ in range(20)])
+    assert [one for one, _, _ in take(queue)] == list(short[:16])
 
 
 def test_short_tickets_pass_a_long_one_and_leave_it_every_other_batch():
@@ -300,6 +303,16 @@ def test_a_single_image_waits_at_most_two_chunks_longer_than_alone(network, engi
     chunk = network.seconds(min(16, network.speed.chunk), simulate([]).chance)
     alone = network.overhead + network.per_image
     assert max(lone.latencies()) <= alone + (2 if streams == 1 else 3) * chunk * 1.0001
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(networks, st.floats(0.001, 0.3), st.integers(1, 3), st.integers(1, 64), st.integers(0, 9))
+def test_one_model_waits_for_two_batches_of_another_at_most(network, per_image, engines, clients, seed):
+    """However slow that one is: its batches are as short as 40 ms, or two of its images."""
+    lone, other = Client(network, 1, pause=0.05), Network(0.0, per_image)
+    simulate([lone, *(Client(other, 1) for _ in range(clients))], engines=engines, seed=seed)
+    alone = network.overhead + network.per_image
+    assert max(lone.latencies()) <= alone + 2 * max(0.04, 2 * per_image) * 1.0001
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
