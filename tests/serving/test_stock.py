@@ -276,8 +276,9 @@ async def test_nothing_is_made_ahead_while_an_answer_is_encoded(two, stocked):
             await full(app, tiny=4, classes=4)
 
 
-async def test_nothing_is_made_ahead_while_anyone_waits(zoo):
+async def test_nothing_is_made_ahead_while_anyone_waits(zoo, monkeypatch):
     """Both engines are busy and one request waits: the stock gets nothing until that is over."""
+    monkeypatch.setattr("serving.batcher.available_cores", lambda: 2)
     network = Gated()
     model = replace(load(zoo, zoo.resolve("tiny")), generator=network)
     batcher = Watched(Schedule(max_queue_images=64, max_batch_images=16, engines=2), observer=Log())
