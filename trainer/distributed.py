@@ -76,8 +76,8 @@ class Crew:
         if self.size > 1:
             batches = torch.unflatten(whole, axis, (-1, self.size, batch_size // self.size))
             whole = batches.select(axis + 1, self.rank).flatten(axis, axis + 1)
-        # From memory that is not pinned CUDA copies before it returns: nothing waits for the device, and nothing changes
-        # under the copy.
+        # From memory that is not pinned CUDA copies before this returns: nothing waits for the device, and nothing
+        # changes under the copy.
         return whole.to(self.device, non_blocking=True)
 
     def average(self, gradients: Sequence[Tensor], told: Sequence[Tensor]) -> Averaged:
