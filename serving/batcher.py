@@ -99,12 +99,19 @@ class Batcher:
             thread.start()
 
     async def generate(
-        self, network: Network, source: Source, images: int, *, deadline: Deadline, purpose: Purpose = "request"
+        self,
+        network: Network,
+        source: Source,
+        images: int,
+        *,
+        deadline: Deadline,
+        purpose: Purpose = "request",
+        admitted: bool = False,
     ) -> Generated:
         """`submit`, and wait for it; cancelling the caller takes what has not started out of the queue."""
 
         def begin(done: Done[Generated]) -> Leave:
-            job = self.submit(network, source, images, deadline=deadline, done=done, purpose=purpose)
+            job = self.submit(network, source, images, deadline=deadline, done=done, purpose=purpose, admitted=admitted)
             return partial(self.leave, job)
 
         return await outcome(begin)
@@ -118,6 +125,7 @@ class Batcher:
         deadline: Deadline,
         done: Done[Generated],
         purpose: Purpose = "request",
+        admitted: bool = False,
     ) -> Job:
         """Have images run through a network, together with whatever else waits for it.
 
@@ -129,6 +137,7 @@ class Batcher:
             done: called later on the event loop: with what was made, with DeadlineExceeded where the time turned out to
                 be too short, or with whatever the source raised, or the network for a batch that these images were in.
             purpose: who waits; give what nobody waits for now only a few images, and only when it is quiet.
+            admitted: they were taken before, as part of more that has been left: they are not refused.
 
         Returns:
             What waits, for `leave`.
@@ -146,6 +155,7 @@ class Batcher:
             done=done,
             submitted=self._clock(),
             purpose=purpose,
+            admitted=admitted,
         )
         if purpose == "request":
             self._asked = job.submitted

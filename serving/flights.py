@@ -1,8 +1,7 @@
 """Work that several wait for is done once. Knows nothing of what the work is.
 
 Nobody waits for much more than was asked: one key is not waited for where it is part of a large piece of work, but
-worked on once more. And what only those wanted who left is not done: the work begins again with what is left, where
-there is room for that.
+worked on once more. And what only those wanted who left is not done: the work begins again with what is left.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -16,9 +15,9 @@ from serving.schedule import Deadline
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-# Starts the work for some keys under a deadline that may still be extended; called back with their values.
-Start = Callable[[list[K], Deadline, Done[Mapping[K, V]]], Leave]
-
+# Starts the work for some keys under a deadline that may still be extended; called back with their values. With True,
+# it had been begun with more keys: it was admitted then, and nobody is refused because another left.
+Start = Callable[[list[K], Deadline, bool, Done[Mapping[K, V]]], Leave]
 
 MOST_MORE = 4  # times the keys that are wanted may be in work that is waited for
 
@@ -114,7 +113,7 @@ class Flights(Generic[K, V]):
 
     def _start(self, keys: list[K], deadline: Deadline, start: Start[K, V]) -> Flight[K, V]:
         flight: Flight[K, V] = Flight(keys, Deadline(deadline.at), start)
-        flight.leave = start(keys, flight.deadline, partial(self._land, flight))
+        flight.leave = start(keys, flight.deadline, False, partial(self._land, flight))
         for key in keys:
             self._flights[key] = flight
         return flight
@@ -141,17 +140,17 @@ class Flights(Generic[K, V]):
             flight.leave()
 
     def _narrow(self, flight: Flight[K, V], wanted: frozenset[K]) -> None:
-        """Begin again with some of a flight's keys, for those who still wait; else what is under way goes on."""
-        keys = [key for key in flight.keys if key in wanted]
-        try:
-            leave = flight.start(keys, flight.deadline, partial(self._land, flight))
-        except Exception:  # now there is no room for it, or no time: nobody is refused because another left
-            return
+        """Begin again with some of a flight's keys, for those who still wait."""
         self._forget(flight)
         if flight.leave is not None:
             flight.leave()
-        flight.keys, flight.leave = keys, leave
-        for key in keys:
+        flight.keys = [key for key in flight.keys if key in wanted]
+        try:
+            flight.leave = flight.start(flight.keys, flight.deadline, True, partial(self._land, flight))
+        except Exception as error:
+            self._land(flight, error)
+            return
+        for key in flight.keys:
             self._flights.setdefault(key, flight)
 
     def _land(self, flight: Flight[K, V], ended: Mapping[K, V] | BaseException) -> None:

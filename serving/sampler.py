@@ -213,18 +213,19 @@ class Sampler:
         repeatable: bool,
         keys: list[SampleKey],
         deadline: Deadline,
+        admitted: bool,
         done: Done[Mapping[SampleKey, Fetched]],
     ) -> Leave:
-        """The work of one flight.
+        """The work of one flight; see serving.flights.Start.
 
         What nobody chose the seeds of (not `repeatable`) nobody will ask for again: it must not push out what is.
         """
         kept = repeatable and (self._local is not None or self._shared is not None)
         if kept and (self._shared is not None or len(keys) * value_bytes(model.form) > INLINE_BYTES):
-            return run(self._fetch(model, keys, deadline), done)
+            return run(self._fetch(model, keys, deadline, admitted), done)
         latents = Latents(model, keys)
         made = partial(self._made, keys, kept, done)
-        job = self._batcher.submit(model, latents, len(keys), deadline=deadline, done=made)
+        job = self._batcher.submit(model, latents, len(keys), deadline=deadline, done=made, admitted=admitted)
         if len(keys) <= INLINE_SEEDS:
             latents.draw()
         return partial(self._batcher.leave, job)
@@ -244,14 +245,18 @@ class Sampler:
             self._local.put(dict(zip(keys, ended.samples, strict=True)))
         done(_by_key(keys, ended))
 
-    async def _fetch(self, model: LiveModel, keys: list[SampleKey], deadline: Deadline) -> dict[SampleKey, Fetched]:
+    async def _fetch(
+        self, model: LiveModel, keys: list[SampleKey], deadline: Deadline, admitted: bool
+    ) -> dict[SampleKey, Fetched]:
         """From the shared tier, then from the network for the rest; the local tier keeps both."""
         found = await self._shared.get_many(keys, model.form) if self._shared else {}
         fetched = {key: Fetched(sample, True, 0.0, 0.0) for key, sample in found.items()}
         missing = [key for key in keys if key not in found]
         if missing:
-            source = Latents(model, missing)
-            made = _by_key(missing, await self._batcher.generate(model, source, len(missing), deadline=deadline))
+            generated = await self._batcher.generate(
+                model, Latents(model, missing), len(missing), deadline=deadline, admitted=admitted
+            )
+            made = _by_key(missing, generated)
             fetched.update(made)
             if self._shared:
                 self._shared.put_later({key: one.sample for key, one in made.items()}, model.form)

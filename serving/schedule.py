@@ -62,14 +62,14 @@ class Schedule:
         return self.engines - len(self._running)
 
     def add(self, ticket: Ticket, now: float) -> None:
-        """Queue a ticket.
+        """Queue a ticket. One that was admitted before may pass the bound by what came since.
 
         Raises:
             QueueFull: its images would pass the bound.
             QueueTooLong: it, or one that waits already, would be late; the error says by how much.
             DeadlineExceeded: it could not be in time even alone.
         """
-        if self.waiting + ticket.images > self.max_queue_images:
+        if not ticket.admitted and self.waiting + ticket.images > self.max_queue_images:
             raise self._full(ticket.images, now)
         allowed = ticket.deadline.at - now
         ticket.margin_seconds = min(ANSWER_SECONDS, ANSWER_SHARE * allowed) if allowed > 0.0 else 0.0
@@ -79,7 +79,8 @@ class Schedule:
         if line is None:
             line = Line(ticket.group, self._unit_seconds(ticket.group.speed))
         ticket.unit_seconds = line.unit_seconds
-        self._check_time(ticket, due, now)
+        if not ticket.admitted:
+            self._check_time(ticket, due, now)
         self._lines[ticket.group] = line
         self._latest = max(self._latest, due)
         self._arrived += 1

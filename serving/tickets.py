@@ -43,11 +43,13 @@ class Ticket:
         group: what they can share a batch with.
         images: how many.
         deadline: of the answer.
+        admitted: whether its images were taken before, as part of more: then it is not refused.
     """
 
     group: Group
     images: int
     deadline: Deadline
+    admitted: bool = False
     started: int = 0  # images handed out so far
     number: int = 0  # by arrival
     margin_seconds: float = 0.0  # what the answer needs after the last image

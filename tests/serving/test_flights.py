@@ -18,11 +18,13 @@ class Works:
         self.cancelled = 0
         self.deadlines: list[Deadline] = []
         self.gate = asyncio.Event()
-        self.full = False
+        self.again: list[bool] = []
+        self.error: Exception | None = None
 
-    def __call__(self, keys, deadline, done):
-        if self.full:
-            raise ValueError("full")
+    def __call__(self, keys, deadline, again, done):
+        if self.error is not None:
+            raise self.error
+        self.again.append(again)
         return run(self.run(keys, deadline), done)
 
     async def run(self, keys, deadline):
@@ -106,20 +108,19 @@ async def test_what_only_those_wanted_who_left_is_not_done(work):
     assert await asyncio.gather(second, third) == [{"d": "D", "x": "X"}, {"b": "B", "d": "D"}]
     assert await fourth == {"a": "A", "b": "B", "d": "D"}
     assert work.started == [list("abcd"), ["x"], list("bd"), ["a"]]
+    assert work.again == [False, False, True, False]
     assert work.cancelled == 1
 
 
-async def test_where_the_rest_finds_no_room_the_whole_goes_on(work):
-    """Nobody is refused because another left."""
+async def test_who_stays_is_told_where_the_rest_cannot_begin_again(work):
+    """Whatever the reason is."""
     flights = Flights()
     first, second = get(flights, work, "a", "b"), get(flights, work, "a")
     await until(lambda: work.started)
-    work.full = True
+    work.error = ValueError("closed")
     first.cancel()
-    await asyncio.wait([first])
-    work.gate.set()
-    assert await second == {"a": "A"}
-    assert (work.started, work.cancelled) == ([["a", "b"]], 0)
+    with pytest.raises(ValueError, match="closed"):
+        await second
 
 
 async def test_work_takes_the_latest_deadline_of_its_waiters(work):

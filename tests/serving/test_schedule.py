@@ -143,6 +143,16 @@ def test_the_bound_counts_images():
     assert queue.waiting == 10
 
 
+def test_what_was_admitted_before_is_not_refused():
+    """Neither for the bound nor for the time."""
+    queue, network = schedule(queue=10), Network(0.0, 1.0)
+    put(queue, ticket(10, network))
+    again = ticket(4, network, at=1.0)
+    again.admitted = True
+    put(queue, again)
+    assert queue.waiting == 14
+
+
 def test_removed_images_never_run():
     """What has started stays; the rest is gone, even many of them."""
     queue, network = schedule(), fast()
