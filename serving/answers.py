@@ -18,10 +18,13 @@ class Answer(NamedTuple):
     media_type: str
 
 
+def encoded_ahead(drawn: Drawn, form: str) -> Answer | None:
+    """The answer of one sample that was encoded as it was made ahead; None of any other."""
+    return Answer(drawn.png, MEDIA_TYPES[form]) if form == "png" and drawn.png is not None else None
+
+
 def encode_samples(model: LiveModel, drawn: Drawn, form: str, *, truncation: float | None) -> Answer:
     """The answer of POST /sample and of the image route."""
-    if form == "png" and drawn.png is not None:
-        return Answer(drawn.png, MEDIA_TYPES[form])
     if form in ("png", "webp", "jpeg"):
         alone = len(drawn.samples) == 1
         picture = drawn.samples[0] if alone else encoders.grid(drawn.samples)

@@ -73,16 +73,22 @@ class Backend:
         parts = {"stock": self.stock, "monitor": self.monitor, "shadow": self.shadow}
         works |= {name: part.run() for name, part in parts.items() if part is not None}
         tasks = [asyncio.get_running_loop().create_task(work, name=name) for name, work in works.items()]
+        for task in tasks:
+            task.add_done_callback(_told)
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-            for task, ended in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
-                if isinstance(ended, Exception):
-                    log.error("a part of the server had ended", part=task.get_name(), exc_info=ended)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.inspector.close()
             await self.sampler.close()
+
+
+def _told(task: "asyncio.Task[None]") -> None:
+    """A part of the server that should run to the end has ended."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a part of the server has ended", part=task.get_name(), exc_info=error)
 
 
 def create_backend(
@@ -121,6 +127,7 @@ def create_backend(
     if stock is not None:
         publisher.subscribe(stock.champions_changed)
     sampler = Sampler(batcher, local, shared, None if stock is None else stock.take)
+    publisher.forget = sampler.forget
     inspector = Inspector(repository)
     # Candidates may be unjudged; but where keys are trusted, what none of them vouches for is not run here at all.
     unjudged = partial(load, repository, providers=providers, allow_unjudged=not settings.trusted_keys)
@@ -167,6 +174,7 @@ class Publisher:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._subscribers: list[Callable[[], None]] = []
+        self.forget: Callable[[LiveModel], None] | None = None  # called when a model was loaded once more
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Call this whenever what is served, or what is known of it, may have changed."""
@@ -184,6 +192,11 @@ class Publisher:
             fd=verdict_fd(model.verdict),
         )
         self._tell()
+
+    def reloaded(self, model: LiveModel) -> None:
+        """A model that answers was loaded once more, as what it made was wrong."""
+        if self.forget is not None:
+            self.forget(model)
 
     def load_failed(self, name: str) -> None:
         """A version of a name could not be loaded."""

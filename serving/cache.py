@@ -46,7 +46,12 @@ class SampleKey(NamedTuple):
         """One line that no other key has."""
         class_idx = "" if self.class_idx is None else str(self.class_idx)
         truncation = "" if self.truncation is None else self.truncation.hex()
-        return f"genserve:{SCHEME}:{self.digest}:{self.numerics}:{self.seed}:{class_idx}:{truncation}"
+        return f"{prefix(self.digest, self.numerics)}{self.seed}:{class_idx}:{truncation}"
+
+
+def prefix(digest: str, numerics: str) -> str:
+    """What the texts of all keys of a model begin with."""
+    return f"genserve:{SCHEME}:{digest}:{numerics}:"
 
 
 class Form(NamedTuple):

@@ -24,12 +24,14 @@ class Address(NamedTuple):
         number: of its version.
         digest: of the file that runs, which is a variant's where one does.
         numerics: see models.golden.
+        loaded: when, as Unix time: a session that was loaded anew does not answer for what the one before it made.
     """
 
     name: str
     number: int
     digest: str
     numerics: str
+    loaded: float
 
 
 class Kept(NamedTuple):
@@ -156,6 +158,10 @@ class MemoryCache:
         """See serving.cache.Cache. Each sample is copied: a view would keep its whole batch alive."""
         size = sum(sample.nbytes for sample in samples.values())
         self._keep(samples, await offload(size, _copied, list(samples.values())))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._lru.clear()
 
     def _keep(self, keys: Iterable[SampleKey], copies: Sequence[Samples]) -> None:
         for key, copy in zip(keys, copies, strict=True):

@@ -6,7 +6,7 @@ is left alone, and a probe in the background finds out when it is back: a dead R
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import redis.asyncio as redis
@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from models.generator import Samples
-from serving.cache import CacheObserver, Form, SampleKey, decode_entry, encode_entry, value_bytes
+from serving.cache import CacheObserver, Form, SampleKey, decode_entry, encode_entry, prefix, value_bytes
 from serving.errors import SettingsError
 from serving.offload import offload
 
@@ -27,6 +27,7 @@ FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS = 0.5, 10.0
 PIECE_BYTES = 1024 * 1024
 MAX_CONNECTIONS = 32
 MAX_PENDING_WRITES = 64
+SCAN_KEYS = 1000  # looked at in one step
 
 
 class RedisCache:
@@ -101,9 +102,11 @@ class RedisCache:
     def put_later(self, samples: Mapping[SampleKey, Samples], form: Form) -> None:
         """`put_many` that nobody waits for; dropped where too many are under way."""
         if self.available and len(self._writes) < MAX_PENDING_WRITES:
-            task = asyncio.get_running_loop().create_task(self.put_many(samples, form))
-            self._writes.add(task)
-            task.add_done_callback(self._writes.discard)
+            self._later(self.put_many(samples, form))
+
+    def forget_later(self, digest: str, numerics: str) -> None:
+        """Have Redis drop all samples of a model; nobody waits for it. Where it cannot, their age ends them."""
+        self._later(self._forget(f"{prefix(digest, numerics)}*"))
 
     async def close(self) -> None:
         """See serving.cache.Cache. What is being written is given the usual time."""
@@ -113,6 +116,25 @@ class RedisCache:
             task.cancel()
         with contextlib.suppress(RedisError, OSError):
             await self._redis.aclose()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _forget(self, pattern: str) -> None:
+        """Drop what matches, some at once, each step in the usual time."""
+        cursors = [0]
+        while await self._try(self._forget_some(pattern, cursors), ()):
+            if not cursors[-1]:
+                return
+        log.error("redis may still have samples of a model that was loaded anew", pattern=pattern)
+
+    async def _forget_some(self, pattern: str, cursors: list[int]) -> None:
+        cursor, names = await self._redis.scan(cursors[-1], match=pattern, count=SCAN_KEYS)
+        if names:
+            await self._redis.unlink(*names)
+        cursors.append(int(cursor))
 
     async def _read(self, keys: Sequence[SampleKey], form: Form, entries: list[Any]) -> None:
         """Append what Redis has for each key, piece by piece: a lookup that runs out of time keeps what came."""

@@ -88,10 +88,14 @@ class Encoders:
     Args:
         threads: how many.
         clock: seconds, monotonic.
+        changed: called when `busy` may have changed, on any thread; None for nobody.
     """
 
-    def __init__(self, threads: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, threads: int, *, clock: Callable[[], float] = time.monotonic, changed: Callable[[], None] | None = None
+    ) -> None:
         self._clock = clock
+        self._changed = changed
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encoder")
         self._lock = threading.Lock()  # of everything below
@@ -116,6 +120,9 @@ class Encoders:
                 raise QueueTooLong(late_seconds=wait + own - left, wait_seconds=wait)
             place = Place(self, form, size, deadline, seconds)
             self._places.add(place)
+            first = len(self._places) == 1
+        if first and self._changed is not None:
+            self._changed()
         return place
 
     @property
@@ -162,6 +169,9 @@ class Encoders:
         """A place is free again."""
         with self._lock:
             self._places.discard(place)
+            last = not self._places
+        if last and self._changed is not None:
+            self._changed()
 
     def _expected(self, form: str, size: int) -> float:
         seconds, measured = self._measured.get(form, (0.0, 0.0))

@@ -22,6 +22,7 @@ from serving.channel import Channel, Frames
 from serving.errors import NotReady
 from serving.handles import Handles
 from serving.loading import LiveModel
+from serving.loop_share import BUSY_LOOP
 from serving.merging import Merged
 from serving.schedule import Deadline
 
@@ -42,6 +43,8 @@ class Peer:
         held: handles of replaced models that its requests still hold.
         heard: when it last reported, or was announced, on the event loop's clock.
         up: whether it has reported.
+        encoding: whether anybody waits for its encoders.
+        loop_share: of a core, that its event loop took between its last two reports.
     """
 
     heard: float
@@ -49,6 +52,8 @@ class Peer:
     jobs: dict[int, asyncio.Task[Any]] = field(default_factory=dict)
     seen: int = 0
     held: tuple[int, ...] = ()
+    encoding: bool = False
+    loop_share: float = 0.0
 
 
 class Hub:
@@ -87,6 +92,11 @@ class Hub:
     def draining(self) -> bool:
         """Whether the server is about to stop."""
         return self._draining
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for what workers do, which needs no engine."""
+        return any(peer.encoding or peer.loop_share >= BUSY_LOOP for peer in self._peers.values())
 
     def silent(self, worker: bytes, seconds: float) -> bool:
         """Whether a worker has not reported for so long."""
@@ -184,11 +194,14 @@ class Hub:
             task = peer.jobs.pop(message.id, None)
             if task is not None:
                 task.cancel()
+        elif isinstance(message, wire.Encoding):
+            peer.encoding = message.busy
         else:
             self._reported(name, peer, message)
 
     def _reported(self, worker: bytes, peer: Peer, report: wire.Report) -> None:
         peer.seen, peer.held, peer.heard, peer.up = report.seen, report.held, self._loop.time(), True
+        peer.loop_share, peer.encoding = report.loop_share, report.encoding
         self._merged.receive(worker, report.families)
         held = {handle for other in self._peers.values() for handle in other.held}
         self._handles.release(min(other.seen for other in self._peers.values()), held)

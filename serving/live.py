@@ -40,6 +40,10 @@ class LiveObserver(Protocol):
         """A model now answers for its name."""
         ...
 
+    def reloaded(self, model: LiveModel) -> None:
+        """A model that answers was loaded once more, as what it made was wrong; `went_live` follows."""
+        ...
+
     def load_failed(self, name: str) -> None:
         """A version of a name could not be loaded."""
         ...
@@ -164,6 +168,7 @@ class LiveModels:
         present = self._champions.get(name)
         if present is not None and present.generator is model.generator:  # else it was promoted away meanwhile
             self._champions[name] = fresh
+            self._observer.reloaded(fresh)
             self._observer.went_live(fresh)
         return fresh
 

@@ -62,7 +62,7 @@ class LiveModel:
     @cached_property
     def address(self) -> Address:
         """What, with seeds, decides its samples and what is said of them."""
-        return Address(self.version.name, self.version.number, self.manifest.digest, self.numerics)
+        return Address(self.version.name, self.version.number, self.manifest.digest, self.numerics, self.loaded)
 
     @cached_property
     def form(self) -> Form:

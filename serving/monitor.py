@@ -1,8 +1,9 @@
 """Watches in idle time whether models still make what they were promoted for. Knows no HTTP, and no statistics.
 
 Fresh samples are drawn as they are for requests: same latents, same session, through the batcher; a few at a time, and
-only where nobody has asked for anything for a moment. So under load the monitor does nothing at all. What it sees is
-decided by serving.watch; here is what follows: loading a model again, and saying that this server is not ready.
+only where nobody has asked an engine for anything for a moment: answers that are kept or made ahead ask none. So while
+engines have work the monitor does nothing at all. What it sees is decided by serving.watch; here is what follows:
+loading a model again, and saying that this server is not ready.
 """
 
 import asyncio

@@ -25,6 +25,7 @@ from serving.calls import Done, Leave, run
 from serving.channel import Channel, Frames
 from serving.errors import NotReady, Overloaded
 from serving.loading import LiveModel
+from serving.loop_share import LoopShare
 from serving.merging import own_families
 from serving.metrics import Metrics
 from serving.orders import LatentOrder, Order
@@ -78,6 +79,8 @@ class Link:
         self._next = itertools.count(1)
         self._heard = -SILENCE_SECONDS
         self._snapshot = wire.Snapshot(0, False, False, None, (), ())
+        self._loop_share = LoopShare(weight=1.0)
+        self._encoding = False
         self.models = RemoteModels(self)
 
     def obey(self, *, drain: Callable[[], None], stop: Callable[[bool], None]) -> None:
@@ -147,9 +150,16 @@ class Link:
         elif isinstance(message, wire.Stop) and self._stop is not None:
             self._stop(message.force)
 
+    def tell_encoding(self, busy: bool) -> None:
+        """Say whether anybody waits for this worker's encoders, where that changed."""
+        if busy != self._encoding:
+            self._encoding = busy
+            self._channel.send([wire.encode(wire.Encoding(busy))])
+
     def _report(self, number: int) -> None:
         families = own_families(self._metrics.registry)
-        report = wire.Report(number, self._snapshot.number, self.models.replaced(), families)
+        held, share = self.models.replaced(), self._loop_share.look()
+        report = wire.Report(number, self._snapshot.number, held, share, self._encoding, families)
         self._channel.send([wire.encode(report)])
 
     async def _report_for_ever(self) -> None:

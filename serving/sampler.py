@@ -126,6 +126,7 @@ class Sampler:
         self._shared = shared
         self._stock = stock
         self._flights: Flights[SampleKey, Fetched] = Flights()
+        self._era = 0  # what began before the last `forget` is not kept
 
     async def sample(self, order: Order, deadline: Deadline) -> Drawn:
         """Samples for seeds, from the cache where it has them; where nobody chose the seed, perhaps of another one.
@@ -200,6 +201,14 @@ class Sampler:
         if self._local:
             self._local.keep_answer(key, kept)
 
+    def forget(self, model: LiveModel) -> None:
+        """A model was loaded anew since what it made was wrong: no cache gives that out again."""
+        self._era += 1
+        if self._local is not None:
+            self._local.clear()
+        if self._shared is not None:
+            self._shared.forget_later(model.manifest.digest, model.numerics)
+
     async def close(self) -> None:
         """Let go of caches and threads."""
         self._batcher.close()
@@ -224,7 +233,7 @@ class Sampler:
         if kept and (self._shared is not None or len(keys) * value_bytes(model.form) > INLINE_BYTES):
             return run(self._fetch(model, keys, deadline, admitted), done)
         latents = Latents(model, keys)
-        made = partial(self._made, keys, kept, done)
+        made = partial(self._made, keys, self._era if kept else -1, done)
         job = self._batcher.submit(model, latents, len(keys), deadline=deadline, done=made, admitted=admitted)
         if len(keys) <= INLINE_SEEDS:
             latents.draw()
@@ -233,15 +242,15 @@ class Sampler:
     def _made(
         self,
         keys: list[SampleKey],
-        kept: bool,
+        era: int,
         done: Done[Mapping[SampleKey, Fetched]],
         ended: Generated | BaseException,
     ) -> None:
-        """What one job made, by key; the local tier keeps it where it is worth it."""
+        """What one job made, by key; the local tier keeps it where it is worth it, which no past era is."""
         if isinstance(ended, BaseException):
             done(ended)
             return
-        if kept and self._local is not None:
+        if era == self._era and self._local is not None:
             self._local.put(dict(zip(keys, ended.samples, strict=True)))
         done(_by_key(keys, ended))
 
@@ -249,6 +258,7 @@ class Sampler:
         self, model: LiveModel, keys: list[SampleKey], deadline: Deadline, admitted: bool
     ) -> dict[SampleKey, Fetched]:
         """From the shared tier, then from the network for the rest; the local tier keeps both."""
+        era = self._era
         found = await self._shared.get_many(keys, model.form) if self._shared else {}
         fetched = {key: Fetched(sample, True, 0.0, 0.0) for key, sample in found.items()}
         missing = [key for key in keys if key not in found]
@@ -258,9 +268,9 @@ class Sampler:
             )
             made = _by_key(missing, generated)
             fetched.update(made)
-            if self._shared:
+            if self._shared and era == self._era:
                 self._shared.put_later({key: one.sample for key, one in made.items()}, model.form)
-        if self._local:
+        if self._local and era == self._era:
             await self._local.put_many({key: one.sample for key, one in fetched.items()}, model.form)
         return fetched
 

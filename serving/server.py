@@ -86,7 +86,7 @@ async def _run_workers(
     settings: Settings, repository: Repository, serving: socket.socket, metrics: socket.socket | None = None
 ) -> None:
     """Models and engines in this process, HTTP in others around it."""
-    backend = create_backend(settings, repository)
+    backend = create_backend(settings, repository, busy=lambda: hub.busy)
     with tempfile.TemporaryDirectory(prefix="genserve-") as folder:  # only this user's
         supervisor = Supervisor(backend, settings, repository, listening=serving.fileno(), folder=Path(folder))
         hub = supervisor.hub

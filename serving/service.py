@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from models.errors import Invalid
 from models.repository import Repository
 from serving.alarm import Alarm
-from serving.answers import Answer, encode_samples, encode_walk
+from serving.answers import Answer, encode_samples, encode_walk, encoded_ahead
 from serving.asgi import Headers, Incoming, Reply
 from serving.bodies import LARGE_BODY_BYTES, Outline, SampleOutline, WalkOutline, json_body
 from serving.cache import value_bytes
@@ -20,7 +20,7 @@ from serving.cache_memory import Address, Kept
 from serving.calls import Done, Leave, nothing
 from serving.encoding import Encoders, Place
 from serving.errors import DeadlineExceeded, QueueTooLong
-from serving.formats import MEDIA_TYPES, choose_format
+from serving.formats import choose_format
 from serving.loading import LiveModel
 from serving.metrics import Metrics
 from serving.offload import offload
@@ -37,6 +37,7 @@ from serving.timed import TOO_LATE, Timed
 INLINE_BYTES = {"png": 16 * 1024, "npy": 64 * 1024}
 OTHER_INLINE_BYTES = 2 * 1024
 MAX_KEPT_BODY_BYTES = 1024  # of a request that its answer is kept by; longer ones are seldom of one seed
+MAX_KEPT_HEADER_BYTES = 512  # likewise, of each header that decides the answer, too
 MAX_LEFT_OPEN = 256  # different words of such requests that are known at once
 
 T = TypeVar("T")
@@ -186,17 +187,20 @@ class Service:
         if not isinstance(order, Order) or len(order.seeds) > 1:
             return None
         if form == "png" and order.leaves_open and (reply := self._from_stock(asked.model, model.address)) is not None:
-            if len(self.left_open) >= MAX_LEFT_OPEN:
-                self.left_open.clear()
-            self.left_open[_words(request)] = (asked.model, model.address)
+            if _short(request):
+                if len(self.left_open) >= MAX_LEFT_OPEN:
+                    self.left_open.clear()
+                self.left_open[_words(request)] = (asked.model, model.address)
             done(reply)
             return nothing
         if not _inline(value_bytes(model.form), form):
             return None
         keeping = Keeping(_words(request), asked.model) if self._keeps(request) else None
 
+        encode = partial(encode_samples, model, form=form, truncation=order.truncation)
+
         def answered(drawn: Drawn) -> Reply:
-            return self._finish(order, drawn, self._encode_now(drawn, order, form), keeping)
+            return self._finish(order, drawn, self._encode_now(drawn, encode, form), keeping)
 
         return Timed(deadline, partial(self.sampler.begin, order, deadline), answered, done).begin()
 
@@ -256,13 +260,13 @@ class Service:
         size = images * value_bytes(model.form)
         if _inline(size, form):
             drawn = await draw()
+            return drawn, self._encode_now(drawn, encode, form)
+        with self._place(form, images, size, deadline) as place:
+            drawn = await draw()
+            if (ahead := encoded_ahead(drawn, form)) is not None:
+                return drawn, (ahead, 0.0)
             began = time.perf_counter()
-            answer = encode(drawn)
-        else:
-            with self._place(form, images, size, deadline) as place:
-                drawn = await draw()
-                began = time.perf_counter()
-                answer = await place.encode(partial(encode, drawn))
+            answer = await place.encode(partial(encode, drawn))
         seconds = time.perf_counter() - began
         self.metrics.encoded(seconds)
         return drawn, (answer, seconds)
@@ -275,12 +279,12 @@ class Service:
             self.metrics.rejected(images, error.reason)
             raise
 
-    def _encode_now(self, drawn: Drawn, order: Order, form: str) -> tuple[Answer, float]:
+    def _encode_now(self, drawn: Drawn, encode: Encode, form: str) -> tuple[Answer, float]:
         """The answer and the seconds that it took, of few bytes."""
-        if drawn.png is not None and form == "png":
-            return Answer(drawn.png, MEDIA_TYPES[form]), 0.0
+        if (ahead := encoded_ahead(drawn, form)) is not None:
+            return ahead, 0.0
         began = time.perf_counter()
-        answer = encode_samples(order.model, drawn, form, truncation=order.truncation)
+        answer = encode(drawn)
         seconds = time.perf_counter() - began
         self.metrics.encoded(seconds)
         return answer, seconds
@@ -303,7 +307,7 @@ class Service:
         return self.respond(model, drawn, answer, seconds, more)
 
     def _keeps(self, request: Incoming) -> bool:
-        return bool(self.settings.cache_bytes) and len(request.body) <= MAX_KEPT_BODY_BYTES
+        return bool(self.settings.cache_bytes) and _short(request)
 
     def deadline(self, request: Incoming) -> Deadline:
         """When the request's time is over: X-Request-Timeout seconds from now, at most the server's own limit."""
@@ -353,3 +357,11 @@ def _words(request: Incoming) -> Hashable:
     """All of a request that decides its answer, but for the models that there are."""
     get = request.headers.get
     return (request.body, get(b"accept"), get(b"content-type"), get(b"content-encoding"))
+
+
+def _short(request: Incoming) -> bool:
+    """Whether its words are few enough to be kept: serving.cache_memory counts all keys as equally long."""
+    get = request.headers.get
+    return len(request.body) <= MAX_KEPT_BODY_BYTES and all(
+        len(get(name, b"")) <= MAX_KEPT_HEADER_BYTES for name in (b"accept", b"content-type", b"content-encoding")
+    )

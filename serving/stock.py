@@ -183,14 +183,16 @@ class Stock(Generic[R]):
         """The model that has the least of its share and room for an image more; None where all have theirs.
 
         All is counted in parts of the whole stock, of which a large image takes more than a small one. Where there is
-        no room and the shares are far from the demand, what is too much elsewhere is thrown away.
+        no room and the shares are far from the demand, what is too much elsewhere is thrown away. A model that fails
+        keeps what it has, and the others share the rest.
         """
-        champions = {model.address: model for model in self._champions() if model.address not in self._failed}
+        champions = {model.address: model for model in self._champions()}
         parts = {key: self._part(champions[key]) for key in self._shelves.keys() & champions.keys()}
+        kept = sum(parts.pop(key) * len(self._shelves[key]) for key in self._failed & parts.keys())
         parts = {key: part for key, part in parts.items() if part <= 1.0}
         weights = {key: self._demand[key.name] + 1.0 / len(parts) for key in parts}
-        whole = sum(weights.values())
-        missing = {key: weights[key] / whole - part * len(self._shelves[key]) for key, part in parts.items()}
+        rest = (1.0 - kept) / sum(weights.values()) if weights else 0.0
+        missing = {key: weights[key] * rest - part * len(self._shelves[key]) for key, part in parts.items()}
         room = sum(missing.values()) + EPSILON
         fits = [key for key, part in parts.items() if part <= room and missing[key] > EPSILON]
         if fits:

@@ -74,12 +74,16 @@ class Report(_Message, frozen=True, tag=5):
         id: of the Collect that asked; 0 for none.
         seen: number of the last Snapshot that it has taken over.
         held: handles of replaced models that requests still hold.
+        loop_share: of a core, that its event loop took since the last one.
+        encoding: see Encoding.
         families: its metrics.
     """
 
     id: int
     seen: int
     held: tuple[int, ...]
+    loop_share: float
+    encoding: bool
     families: Families
 
 
@@ -87,6 +91,12 @@ class Scrape(_Message, frozen=True, tag=6):
     """Everybody's metrics; answered by Exposition."""
 
     id: int
+
+
+class Encoding(_Message, frozen=True, tag=7):
+    """Whether anybody waits for a worker's encoders; sent when it changes."""
+
+    busy: bool
 
 
 # From the engine's process.
@@ -185,7 +195,7 @@ class Stop(_Message, frozen=True, tag=23):
     force: bool
 
 
-FromWorker = Draw | DrawLatents | Withdraw | Find | Report | Scrape
+FromWorker = Draw | DrawLatents | Withdraw | Find | Report | Scrape | Encoding
 FromEngine = Snapshot | Alive | Made | Found | Failed | Collect | Exposition | Stop
 
 encode = msgspec.msgpack.Encoder().encode

@@ -8,6 +8,7 @@ terminal or a service manager sends to everybody are ignored here.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -98,6 +99,13 @@ def _app(task: Task, link: Link, metrics: Metrics) -> App:
         lru = ByteLRU(max_bytes=answers_bytes(settings), ttl_seconds=settings.cache_ttl_seconds)
         metrics.watch_cache(lambda: lru.bytes, lambda: len(lru))
         local = MemoryCache(lru, metrics)
+    loop = asyncio.get_running_loop()
+
+    def changed() -> None:  # on any thread
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(lambda: link.tell_encoding(encoders.busy))
+
+    encoders = Encoders(max(1, available_cores() // settings.workers), changed=changed)
     service = Service(
         settings=settings,
         repository=Repository(task.root, trusted=settings.trusted_keys),
@@ -105,7 +113,7 @@ def _app(task: Task, link: Link, metrics: Metrics) -> App:
         sampler=RemoteSampler(link, local),
         metrics=metrics,
         scrape=link.scrape,
-        encoders=Encoders(max(1, available_cores() // settings.workers)),
+        encoders=encoders,
     )
     return assemble(service, link.running)
 

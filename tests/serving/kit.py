@@ -97,6 +97,7 @@ class Log:
         self.lookups: dict[tuple[str, str], int] = {}
         self.circuit: list[bool] = []
         self.live: list[str] = []
+        self.reloads: list[str] = []
         self.failures: list[str] = []
         self.unjudged: list[str] = []
 
@@ -118,6 +119,9 @@ class Log:
 
     def went_live(self, model):
         self.live.append(str(model.version))
+
+    def reloaded(self, model):
+        self.reloads.append(str(model.version))
 
     def load_failed(self, name):
         self.failures.append(name)

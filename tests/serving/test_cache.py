@@ -275,6 +275,18 @@ async def test_damaged_and_foreign_entries_in_redis_are_misses(redis, shared, lo
     assert log.lookups["redis", "error"] == 3
 
 
+async def test_what_a_model_made_can_be_dropped_and_nothing_else(redis, shared, monkeypatch):
+    """In several steps; by model and numerics."""
+    monkeypatch.setattr("serving.cache_redis.SCAN_KEYS", 10)
+    mine = {key(seed): picture(seed) for seed in range(100)}
+    others = {key(1, digest="e" * 64): picture(1), key(1, numerics="other"): picture(2)}
+    await shared.put_many({**mine, **others}, IMAGE)
+    known = key(0)
+    shared.forget_later(known.digest, known.numerics)
+    await until(lambda: not shared._writes)
+    assert set(await shared.get_many([*mine, *others], IMAGE)) == set(others)
+
+
 async def test_a_full_or_read_only_redis_is_no_error(redis, shared, log):
     """Writing fails, reading goes on, the circuit stays closed."""
     await shared.put_many({key(1): picture(1)}, IMAGE)

@@ -200,6 +200,14 @@ async def test_the_cache_works_image_by_image(client):
     assert (await sample(client, seeds=[105, 103], format="npy")).headers["x-cache"] == "hit"
 
 
+async def test_long_headers_do_not_fill_the_cache(app, client):
+    """What an answer is kept by counts as equally long, so what is longer keeps none."""
+    for i in range(20):
+        accept = {"accept": ", ".join(["image/png", *[f"text/x{i}-{j}" for j in range(100)]])}
+        assert (await client.post("/sample", json={"seed": 7}, headers=accept)).status_code == 200
+    assert 'genserve_cache_entries{tier="local"} 1.0' in app.service.metrics.exposition().decode()
+
+
 @pytest.mark.parametrize(
     ("model", "which"), [("tiny", 2), ("tiny@champion", 2), ("tiny@2", 2), ("tiny@1", 1), (None, 2)]
 )

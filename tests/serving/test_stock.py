@@ -29,6 +29,13 @@ def stock_of(app, model):
     return next((float(row.rsplit(" ", 1)[1]) for row in text.splitlines() if row.startswith(line)), 0.0)
 
 
+def encodings(app):
+    """How many times the time of encoding was noted."""
+    line = 'genserve_stage_duration_seconds_count{stage="encode"} '
+    text = app.service.metrics.exposition().decode()
+    return next((float(row.removeprefix(line)) for row in text.splitlines() if row.startswith(line)), 0.0)
+
+
 @pytest.fixture
 def stocked(settings):
     return msgspec.structs.replace(settings, stock_images=8)
@@ -61,6 +68,34 @@ class Watched(Batcher):
     def spare(self):
         self.looks += 1
         return super().spare
+
+
+class Failing:
+    """A network that fails while its name is in a set."""
+
+    def __init__(self, network, name, bad):
+        self._network, self._name, self._bad = network, name, bad
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def generate(self, z, class_idx=None):
+        if self._name in self._bad:
+            raise MemoryError("no room")
+        return self._network.generate(z, class_idx)
+
+
+class Inverted:
+    """A network whose memory has become wrong."""
+
+    def __init__(self, network):
+        self._network = network
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def generate(self, z, class_idx=None):
+        return 255 - self._network.generate(z, class_idx)
 
 
 def _zeros(start, stop):
@@ -171,9 +206,27 @@ async def test_a_large_image_of_the_stock_is_not_encoded_again(tmp_path, stocked
     async with running(app) as client:
         await full(app, tiny=8)
         app.service.encoders.close()
-        for _ in range(2):
-            answer = await client.post("/sample", json={})
+        for body in (b"{}", b"{}", b"{}" + 1025 * b" "):  # known by its words or not
+            answer = await client.post("/sample", content=body, headers={"content-type": "application/json"})
             assert (answer.status_code, answer.headers["x-cache"]) == (200, "stock")
+
+
+async def test_what_was_encoded_ahead_says_nothing_of_how_long_encoding_takes(tmp_path, stocked):
+    """Else answers would be admitted that cannot be encoded in time."""
+    repository = Repository(tmp_path)
+    promote_tiny(repository, signature=tiny_signature(shape=(96, 96, 3)))
+    app = create_app(stocked, repository)
+    async with running(app) as client:
+        for seed in range(3):
+            await client.post("/sample", json={"seed": seed})
+        measured, encoded = dict(app.service.encoders._measured), encodings(app)
+        assert encoded == 3
+        await full(app, tiny=8)
+        answer = await client.post("/sample", content=b"{}" + 1025 * b" ", headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.headers["x-cache"]) == (200, "stock")
+        assert app.service.encoders._measured == measured
+        assert encodings(app) == encoded
+        assert not app.service.encoders.busy
 
 
 async def test_a_promotion_of_the_same_file_empties_the_shelf_too(two, stocked):
@@ -262,6 +315,60 @@ async def test_a_model_that_fails_leaves_the_others_their_stock(two, stocked):
     async with running(app) as client:
         await shown(lambda: stock_of(app, "classes") == 8)
         assert (await client.post("/sample", json={"model": "classes"})).headers["x-cache"] == "stock"
+
+
+async def test_models_that_fail_in_turn_leave_the_bound_as_it_is(two, stocked, monkeypatch):
+    """What is in stock of a model that fails counts, though the others get the rest."""
+    monkeypatch.setattr("serving.stock.FAILED_SECONDS", 0.2)
+    bad = set()
+
+    def loader(version):
+        model = load(two, version)
+        return replace(model, generator=Failing(model.generator, version.name, bad))
+
+    def total():
+        return stock_of(app, "tiny") + stock_of(app, "classes")
+
+    app = create_app(msgspec.structs.replace(stocked, monitor=0.0), two, loader=loader)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        for name, other in (("tiny", "classes"), ("classes", "tiny")):
+            bad.add(name)
+            before = stock_of(app, other)
+            assert (await client.post("/sample", json={"model": name})).headers["x-cache"] == "stock"
+            await shown(lambda other=other, before=before: total() == 8 and stock_of(app, other) > before)
+            bad.clear()
+        await full(app, tiny=4, classes=4)
+
+
+async def test_what_a_session_made_goes_with_it(two, stocked):
+    """The monitor loads a model anew where it has become worse: no answer comes from before."""
+    wrong = []
+
+    def loader(version):
+        model = load(two, version)
+        if version.name == "tiny" and not wrong:
+            wrong.append(model)
+            return replace(model, generator=Inverted(model.generator))
+        return model
+
+    app = create_app(stocked, two, loader=loader)
+    async with running(app) as client:
+        await full(app, tiny=4, classes=4)
+        live = app.service.live
+        before = [await client.post("/sample", json=wish) for wish in ({"seed": 5}, {"seed": 5}, {}, {"seed": 6})]
+        assert [answer.headers["x-cache"] for answer in before] == ["miss", "hit", "stock", "miss"]
+        await live.reload(await live.get("tiny"))
+        for seed in (5, 6):
+            answer = await client.post("/sample", json={"seed": seed})
+            assert answer.headers["x-cache"] == "miss"
+            assert answer.content not in {one.content for one in before}
+        await shown(lambda: stock_of(app, "tiny") >= 4)
+        for _ in range(4):
+            answer = await client.post("/sample", json={})
+            again = await client.post("/sample", json={"seed": int(answer.headers["x-seed"])})
+            assert (answer.headers["x-cache"], again.headers["x-cache"]) == ("stock", "miss")
+            assert again.content == answer.content
 
 
 async def test_nothing_is_made_ahead_while_an_answer_is_encoded(two, stocked):

@@ -122,6 +122,21 @@ async def test_what_was_made_ahead_comes_with_its_own_seed_and_bytes(zoo, settin
         assert again.png is None
 
 
+async def test_nothing_is_made_ahead_while_workers_are_busy(zoo, settings, tmp_path):
+    """With encoding, or with requests that need no engine."""
+    backend = create_backend(settings, zoo)
+    async with connected(backend, tmp_path, workers=2) as (hub, [one, other]):
+        assert not hub.busy
+        one.tell_encoding(True)
+        await until(lambda: hub.busy)
+        one.tell_encoding(True)
+        one.tell_encoding(False)
+        await until(lambda: not hub.busy)
+        other._loop_share.look = lambda: 0.5
+        await hub.exposition()
+        await until(lambda: hub.busy)
+
+
 async def test_models_are_found_as_in_the_engines_process(backend, tmp_path):
     """The default, champions, versions on demand, and errors with their fields."""
     async with connected(backend, tmp_path) as (_, [link]):
