@@ -8,7 +8,9 @@ that called it. py-spy is not among the project's dependencies: pip install py-s
 
 import argparse
 import re
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -54,7 +56,9 @@ def main() -> None:
 
 def record(pid: int, seconds: float, path: Path, *options: str) -> dict[Stack, int]:
     """Samples by stack."""
-    command = ["py-spy", "record", "--pid", str(pid), "--duration", f"{seconds:.0f}", "--rate", str(RATE)]
+    beside = Path(sys.executable).parent  # where pip puts it, whether or not this environment is activated
+    program = shutil.which("py-spy", path=str(beside)) or "py-spy"
+    command = [program, "record", "--pid", str(pid), "--duration", f"{seconds:.0f}", "--rate", str(RATE)]
     command += ["--format", "raw", "--threads", "--nonblocking", "--output", str(path), *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     stacks: Counter[Stack] = Counter()
